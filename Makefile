@@ -1,0 +1,54 @@
+# Everything a person types here. Needs python3 >= 3.11, pip and make; nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+TEST_ARGS ?= -n 2
+
+.PHONY: demo test setup check lint types imports lock clean help
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/.run-ready ## run the whole thing on a simulated hall; ends by itself
+	$(BIN)/skadi demo
+
+test: .venv/.dev-ready ## run the tests
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+setup: .venv/.dev-ready ## make .venv with all that running and testing need
+
+check: lint types imports ## lint, types and import rules
+
+lint: .venv/.dev-ready ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev-ready ## mypy --strict
+	$(BIN)/mypy
+
+imports: .venv/.dev-ready ## who may import whom
+	$(BIN)/lint-imports
+
+# Debian's python3 has no ensurepip: make the environment without pip and
+# let the system's pip install into it.
+.venv/bin/python:
+	$(PYTHON) -m venv --without-pip .venv
+
+.venv/.run-ready: .venv/bin/python requirements/runtime.txt requirements/build.txt pyproject.toml
+	$(PIP) install --quiet --require-hashes -r requirements/build.txt
+	$(PIP) install --quiet --require-hashes -r requirements/runtime.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev-ready: .venv/.run-ready requirements/dev.txt
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+lock: ## pin requirements/*.in again (needs uv)
+	for name in runtime dev build; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links --quiet \
+	    requirements/$$name.in --output-file requirements/$$name.txt; done
+
+clean: ## remove what was made
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What a site is: quantities, schema, loader, profiles. Imports nothing else of ours."""

@@ -1,0 +1,174 @@
+"""The site as the running agent sees it: resolved, immutable, with every default filled in.
+
+`config.loader` makes one of these from TOML; nothing else does. Keys of points are
+"device/point" everywhere (journal, MQTT, CLI, interlocks).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from config.addresses import Address
+from config.quantities import QUANTITIES, Quantity
+from config.schema import (
+    AgentSection,
+    ApiSection,
+    AuthSection,
+    HistorySection,
+    ImsSection,
+    LimitsSection,
+    LoopsSection,
+    MmsSection,
+    MqttSection,
+    OptimizerSection,
+)
+from config.secrets import SecretRef
+
+Mode = Literal["advisory", "closed_loop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """What may be written to a point, in the quantity's own unit, and how it is given back.
+
+    safe_value: full cooling (None: the point is given back by relinquishing, or to its
+    baseline). relinquish: the device has a priority array and takes Null at our slot.
+    """
+
+    min: float
+    max: float
+    max_step: float
+    deadband: float = 0.0
+    min_interval_s: float = 120.0
+    settle_s: float = 300.0
+    max_writes_per_day: int = 96
+    safe_value: float | None = None
+    relinquish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one device. `scale`/`offset` turn raw numbers into the quantity's unit."""
+
+    key: str
+    device: str
+    id: str
+    quantity: str
+    unit: str
+    address: Address
+    equipment: str
+    row: str | None = None
+    rack: str | None = None
+    zone: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    sentinels: tuple[float, ...] = ()
+    max_age_s: float = 15.0
+    max_slew_per_s: float = 0.0
+    writable: Writable | None = None
+
+    @property
+    def about(self) -> Quantity:
+        """The row of the quantity table this point belongs to."""
+        return QUANTITIES[self.quantity]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One thing with an address: where it is, how to speak to it, and its points."""
+
+    id: str
+    protocol: str
+    points: tuple[Point, ...]
+    host: str = ""
+    port: int = 0
+    url: str = ""
+    unit_id: int = 1
+    device_instance: int | None = None
+    write_priority: int = 12
+    timeout_s: float = 1.0
+    poll_interval_s: float = 5.0
+    auth: AuthSection | None = None
+    token: SecretRef | None = None
+    profile: str | None = None
+    row: str | None = None
+    rack: str | None = None
+    zone: str | None = None
+    local_address: str | None = None
+    max_registers: int = 125
+    max_gap: int = 8
+
+    @property
+    def address(self) -> str:
+        """The address for people: a URL, or host:port."""
+        return self.url or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Interlock:
+    """A condition that stops writing, as data. It stays tripped until reset by a person."""
+
+    id: str
+    point: str
+    scope: str
+    action: Literal["hold", "release", "safe_value"]
+    trip_above: float | None = None
+    trip_below: float | None = None
+    for_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything about a site. Immutable; a reload makes a new one."""
+
+    id: str
+    area: str
+    timezone: str
+    agent: AgentSection
+    loops: LoopsSection
+    limits: LimitsSection
+    ims: ImsSection
+    mms: MmsSection
+    optimizer: OptimizerSection
+    history: HistorySection
+    mqtt: MqttSection | None
+    api: ApiSection | None
+    devices: tuple[Device, ...]
+    interlocks: tuple[Interlock, ...] = ()
+    simulated: bool = False
+    source: Path | None = None
+
+    @cached_property
+    def points(self) -> dict[str, Point]:
+        """Every point by its key."""
+        return {p.key: p for d in self.devices for p in d.points}
+
+    @cached_property
+    def writable_points(self) -> dict[str, Point]:
+        """The points that may be written at all, by key."""
+        return {k: p for k, p in self.points.items() if p.writable is not None}
+
+    @cached_property
+    def device(self) -> dict[str, Device]:
+        """Every device by its id."""
+        return {d.id: d for d in self.devices}
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """The ids of all rows, sorted."""
+        return tuple(sorted({p.row for p in self.points.values() if p.row is not None}))
+
+    @cached_property
+    def racks(self) -> tuple[str, ...]:
+        """The ids of all racks, sorted: the order of every per-rack array."""
+        return tuple(sorted({p.rack for p in self.points.values() if p.rack is not None}))
+
+    @cached_property
+    def row_of_rack(self) -> dict[str, str]:
+        """Which row a rack stands in, as far as any point says so."""
+        return {p.rack: p.row for p in self.points.values() if p.rack and p.row}
+
+    def of_quantity(self, *quantities: str) -> tuple[Point, ...]:
+        """The points of these quantities, in the order of the site file."""
+        return tuple(p for p in self.points.values() if p.quantity in quantities)

@@ -1,0 +1,210 @@
+"""The values that flow through the agent, from a reading to a receipt.
+
+All are immutable. Times are seconds: `now_s`/`taken_s` on the agent's own clock (POSIX
+seconds, virtual in rehearsals). Values are in the unit of the point's quantity.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Quality(StrEnum):
+    """How far a reading can be trusted. Only `good` may be evidence for a move towards risk."""
+
+    GOOD = "good"
+    STALE = "stale"  # older than the point's max_age_s
+    BAD = "bad"  # the device answered, but not with a believable value
+    MISSING = "missing"  # the device says it has none (a sentinel, no such instance)
+    UNKNOWN = "unknown"  # never read, or the device does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a point said. `value` is None unless quality is good or stale."""
+
+    point: str
+    value: float | None
+    taken_s: float
+    quality: Quality
+    reason: str = ""
+    source: str = "polled"  # polled | pushed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All readings at one instant: what every pure function takes."""
+
+    now_s: float
+    readings: Mapping[str, Reading]
+
+    def value(self, point: str) -> float | None:
+        """The value of a good reading, else None."""
+        reading = self.readings.get(point)
+        return reading.value if reading is not None and reading.quality is Quality.GOOD else None
+
+
+class Mode(StrEnum):
+    """What the agent may do: think, or act."""
+
+    ADVISORY = "advisory"
+    CLOSED_LOOP = "closed_loop"
+
+
+class Kind(StrEnum):
+    """Why a change is made. All but NORMAL are exempt from interval and step, never envelope."""
+
+    NORMAL = "normal"
+    PROTECTIVE = "protective"  # one move in the safe direction, once per equipment and incident
+    UNDO = "undo"  # restores what stood before a change that went wrong
+    GIVE_BACK = "give_back"  # a lease ends
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One point and the value it should take, with the value it holds now."""
+
+    point: str
+    old: float | None
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a move is expected to do. Differences against doing nothing; 1-sigma beside them."""
+
+    total_power_kw: float = 0.0
+    total_power_sigma_kw: float = 0.0
+    inlet_c: float = 0.0
+    inlet_sigma_k: float = 0.0
+    latency_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One atomic change that a loop wants: all of `changes` or none of them."""
+
+    id: str
+    loop: str  # fast | slow | operator
+    move: str  # the name in the table of moves
+    changes: tuple[Change, ...]
+    reason: str
+    kind: Kind = Kind.NORMAL
+    scope: str = "hall"
+    effect: Effect = Effect()
+    expires_s: float = 0.0  # of the lease
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a proposal may not be carried out: the rule's name and its numbers."""
+
+    proposal: Proposal
+    rule: str
+    numbers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to write, for a short while. Only control.guardrails makes one."""
+
+    proposal: Proposal
+    cycle: str
+    issued_s: float
+    expires_s: float
+
+
+Verdict = Permit | Denial
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A setpoint we hold: what it replaced, what we wrote, and until when it stands."""
+
+    point: str
+    baseline: float | None
+    value: float
+    taken_s: float
+    expires_s: float
+    proposal: str
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Written and read back: the device holds our value in our slot."""
+
+    point: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """The operator's value stands above ours: yield."""
+
+    point: str
+    priority: int | None
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The device took the write and holds something else."""
+
+    point: str
+    wanted: float
+    found: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Certainly not written: refused before or by the device."""
+
+    point: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Sent, no answer: counts as possibly applied until read back."""
+
+    point: str
+    reason: str
+
+
+Receipt = Applied | Overridden | Mismatch | Failed | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a writable point holds on its device, for read-back.
+
+    value: present value in the quantity's unit; priority: the active slot of a priority
+    array (None: the device has none, or relinquish default rules); ours: our slot's content.
+    """
+
+    value: float | None
+    priority: int | None = None
+    ours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the monitor says of one unit (a rack, a row, the hall)."""
+
+    unit: str
+    deviation: float
+    ema: float
+    state: str  # nominal | transient | persistent | unknown
+    since_s: float
+    top: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line tying snapshot, findings, proposal, verdict and receipt under one cycle."""
+
+    cycle: str
+    now_s: float
+    kind: str
+    detail: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Field protocols, one module each, behind one small contract (drivers.contract)."""
