@@ -1,0 +1,166 @@
+"""One connection to a Modbus endpoint: one request at a time, each reply checked, no retries.
+
+Owns a pymodbus client and throws it away after anything that could let a late or wrong
+reply answer the next request: a timeout, a wrong reply, stray bytes, a cancelled request.
+It connects when it is asked something; who asks decides how often (the agent's poller).
+
+Links are shared by all devices behind one endpoint (a gateway, a serial line): many of
+those take a single connection, and a line carries one request at a time anyway.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from weakref import WeakKeyDictionary
+
+from pymodbus.client.base import ModbusBaseClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
+
+from drivers.contract import NotSent, Transient
+from drivers.modbus_frames import Answer, Framing, Incomplete, check_reply, stand_in
+
+# pymodbus logs each lost reply; the agent logs a device once on loss and once on recovery.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+ClientMaker = Callable[["Watch", float], ModbusBaseClient]
+
+
+class Watch:
+    """Sees every byte of one connection through pymodbus' documented trace hooks.
+
+    `fault` says what was wrong; the connection must not be used after that.
+    """
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        self.fault = ""
+        self.sent = False
+        self.lost: Callable[[], None] = lambda: None
+        self._request = b""
+
+    def start(self) -> None:
+        """A new request is about to be sent."""
+        self.sent = False
+
+    def packet(self, sending: bool, data: bytes) -> bytes:
+        """Return what pymodbus may see of `data`: nothing until the reply is whole and right."""
+        if sending:
+            self._request, self.sent = data, True
+            return data
+        if not self._request:
+            self.fault = self.fault or "bytes that nobody asked for"
+            return b""
+        match check_reply(self.framing, self._request, data):
+            case Incomplete():
+                return b""
+            case Answer():
+                self._request = b""
+                return data
+            case wrong:
+                self.fault = wrong.reason
+                instead, self._request = stand_in(self.framing, self._request), b""
+                return instead
+
+    def connection(self, connected: bool) -> None:
+        """Called by pymodbus when the connection comes and goes."""
+        if not connected:
+            self.fault = self.fault or "the device closed the connection"
+            self.lost()
+
+
+class Link:
+    """A connection that is opened when needed and dropped when in doubt."""
+
+    def __init__(self, name: str, framing: Framing, make_client: ClientMaker) -> None:
+        self.name = name
+        self.users = 0
+        self._framing = framing
+        self._make_client = make_client
+        self._lock = asyncio.Lock()
+        self._client: ModbusBaseClient | None = None
+        self._watch = Watch(framing)
+
+    async def open(self, timeout_s: float) -> None:
+        """Connect now unless connected. Raises NotSent."""
+        async with self._lock:
+            await self._connected(timeout_s)
+
+    async def ask(self, request: ModbusPDU, timeout_s: float) -> ModbusPDU:
+        """Send `request` and return the reply that answers it: normal or exception.
+
+        Raises NotSent when nothing was sent, Transient when no right answer came.
+        """
+        async with self._lock:
+            client = await self._connected(timeout_s)
+            answered = False
+            self._watch.start()
+            client.ctx.comm_params.timeout_connect = timeout_s
+            try:
+                reply: ModbusPDU = await client.execute(False, request)
+                if self._watch.fault:
+                    raise Transient(f"{self.name}: wrong reply dropped: {self._watch.fault}")
+                answered = True
+                return reply
+            except (ModbusException, OSError) as error:
+                why = self._watch.fault or f"no reply within {timeout_s:g} s"
+                kind = Transient if self._watch.sent else NotSent
+                raise kind(f"{self.name}: {why}") from error
+            finally:
+                if not answered:
+                    self.drop()
+
+    async def _connected(self, timeout_s: float) -> ModbusBaseClient:
+        if self._client is not None and not self._watch.fault and self._client.connected:
+            return self._client
+        self.drop()
+        watch = Watch(self._framing)
+        client = self._make_client(watch, timeout_s)
+        watch.lost = lambda: _fail_waiting(client)
+        try:
+            connected = await client.connect()
+        except BaseException:
+            client.close()
+            raise
+        if not connected:
+            client.close()
+            raise NotSent(f"{self.name}: no connection; check host, port and network")
+        self._client, self._watch = client, watch
+        return client
+
+    def drop(self) -> None:
+        """Close the connection; the next request makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _fail_waiting(client: ModbusBaseClient) -> None:
+    """End a request at once when the peer has closed; pymodbus lets it wait for its timeout."""
+    waiting = client.ctx.response_future
+    if not waiting.done():
+        waiting.set_exception(ConnectionResetError("closed by the device"))
+        waiting.exception()  # looked at: a future nobody waits for must not complain
+
+
+_links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Link]] = WeakKeyDictionary()
+
+
+def share_link(endpoint: Hashable, make: Callable[[], Link]) -> Link:
+    """Return the link to `endpoint` in the running loop, made if need be. Pair with `leave_link`."""
+    links = _links.setdefault(asyncio.get_running_loop(), {})
+    link = links.get(endpoint)
+    if link is None:
+        link = links[endpoint] = make()
+    link.users += 1
+    return link
+
+
+def leave_link(endpoint: Hashable, link: Link) -> None:
+    """Give back a shared link; the last one to leave closes it."""
+    link.users -= 1
+    if link.users <= 0:
+        link.drop()
+        for links in _links.values():
+            if links.get(endpoint) is link:
+                del links[endpoint]

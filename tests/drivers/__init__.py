@@ -1,0 +1,1 @@
+"""Tests of the drivers, mostly against hand-written and independent peers."""
