@@ -1,0 +1,62 @@
+"""Thresholds for IMS scores, from rows that took no part in the model they are scored by.
+
+Decides tau_fast and tau_persist: percentiles of D(x) over nominal rows, each block of time
+scored by a model fitted on the other blocks. Blocks, not single rows, because neighbours in time
+are near-copies of each other and would make every model look perfect (Roberts et al.,
+Ecography 2017). Must never see a row outside of the training window. Pure.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control import ims
+from control.ims_model import ImsModel
+
+Floats = NDArray[np.float64]
+MIN_SCORES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """`tau_fast` and `tau_persist`, and the out-of-block `scores` (n,) they are percentiles of."""
+
+    tau_fast: float
+    tau_persist: float
+    scores: Floats
+
+
+def calibrate(
+    fit: Callable[[Floats], ImsModel],
+    x: Floats,
+    blocks: int = 5,
+    fast_percentile: float = 95.0,
+    persist_percentile: float = 98.0,
+) -> Thresholds:
+    """Score each of `blocks` contiguous blocks of `x` (n, f) by `fit` on the others.
+
+    `x` holds consecutive rows of one unit, or one row per instant and unit in time order. Raises
+    ValueError when fewer than MIN_SCORES rows can be scored or the percentiles are not in order.
+    """
+    if not 50.0 <= fast_percentile <= persist_percentile < 100.0:
+        raise ValueError("percentiles must be 50 <= fast <= persist < 100")
+    edges = np.linspace(0, len(x), blocks + 1).astype(int)
+    parts = []
+    for low, high in itertools.pairwise(edges):
+        rest = np.concatenate([x[:low], x[high:]])
+        scored = ims.score(fit(rest), x[low:high])
+        parts.append(scored.deviation[~scored.unknown])
+    return from_scores(np.concatenate(parts), fast_percentile, persist_percentile)
+
+
+def from_scores(scores: Floats, fast_percentile: float, persist_percentile: float) -> Thresholds:
+    """The thresholds of nominal `scores` (n,), kept above zero and in order."""
+    if len(scores) < MIN_SCORES:
+        raise ValueError(f"{len(scores)} rows can be scored, {MIN_SCORES} are needed")
+    fast, persist = np.percentile(scores, [fast_percentile, persist_percentile])
+    floor = max(float(np.max(scores)) * 0.05, 1e-6)
+    fast = max(float(fast), floor)
+    return Thresholds(fast, max(float(persist), fast * 1.02), scores)

@@ -1,0 +1,162 @@
+"""IMS: what D(x) is, who gets the blame, and that a missing value is never called well."""
+
+import json
+
+import numpy as np
+import pytest
+
+from control import ims
+from control.ims_model import ImsModel, ModelError, signed
+
+NAMES = ("inlet_c", "outlet_c", "pdu_kw")
+
+
+def make(**changes: object) -> ImsModel:
+    base: dict[str, object] = {
+        "features": NAMES,
+        "offset": np.array([22.0, 35.0, 8.0]),
+        "transform": np.diag([1.0, 0.5, 2.0]),
+        "centres": np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]]),
+        "half_widths": np.array([[1.0, 1.0, 1.0], [0.5, 1.0, 1.0]]),
+        "support": np.array([0.7, 0.3]),
+        "tau_fast": 1.0,
+        "tau_persist": 2.0,
+        "low": np.array([20.0, 30.0, 5.0]),
+        "high": np.array([24.0, 40.0, 11.0]),
+    }
+    return signed(ImsModel(**(base | changes)))  # type: ignore[arg-type]
+
+
+def test_inside_a_region_is_exactly_zero() -> None:
+    scores = ims.score(make(), np.array([[22.5, 36.9, 7.6], [32.0, 35.0, 8.0]]))
+    assert scores.deviation.tolist() == [0.0, 0.0]
+    assert not scores.contributions.any()
+    assert not scores.unknown.any()
+
+
+def test_distance_is_to_the_nearest_region_and_blames_the_right_feature() -> None:
+    model = make()
+    scores = ims.score(model, np.array([[22.0, 35.0, 8.0 + 2.5], [32.0 + 3.5, 35.0 + 6.0, 8.0]]))
+    # 2.5 kW is z = 5, 4 outside of the box; 3.5 K over the second region is 3 out, 6 K is z 3, 2 out
+    assert scores.deviation == pytest.approx([4.0, np.hypot(3.0, 2.0)])
+    assert ims.top_contributors(model, scores, 0) == (("pdu_kw", 1.0),)
+    top = ims.top_contributors(model, scores, 1)
+    assert [name for name, _ in top] == ["inlet_c", "outlet_c"]
+    assert [share for _, share in top] == pytest.approx([9 / 13, 4 / 13])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("column", range(3))
+def test_a_value_that_is_missing_or_absurd_is_unknown(bad: float, column: int) -> None:
+    x = np.array([[22.0, 35.0, 8.0], [22.0, 35.0, 80.0]])
+    x[0, column] = bad
+    scores = ims.score(make(), x)
+    assert scores.unknown.tolist() == [True, False]
+    assert np.isnan(scores.deviation[0])
+    assert scores.deviation[1] > 100
+
+
+def test_each_unit_is_measured_from_its_own_offset() -> None:
+    model = make(units=("A01", "A02"), unit_offsets=np.array([[0.0, 0, 0], [3.0, 0, 0]]))
+    x = np.array([[22.0, 35.0, 8.0], [25.0, 35.0, 8.0]])
+    assert ims.score(model, x).deviation.tolist() == [0.0, 0.0]
+    swapped = ims.score(model, x, ims.unit_rows(model, ["A02", "stranger"]))
+    assert swapped.deviation == pytest.approx([2.0, 2.0])
+
+
+def test_the_moving_mean_is_causal_and_survives_a_gap() -> None:
+    model = make(smooth_alpha=0.5)
+    state = ims.start(model, 1)
+    rows = [[22.0, 35.0, 8.0], [22.0, np.nan, 8.0], [26.0, 35.0, 8.0]]
+    unknown = []
+    for row in rows:
+        state, scores = ims.observe(model, state, np.array([row]))
+        unknown.append(bool(scores.unknown[0]))
+    assert unknown == [False, True, False]
+    assert state.mean.tolist() == [[24.0, 35.0, 8.0]]
+    assert scores.deviation == pytest.approx([1.0])
+
+
+def test_score_leaves_its_input_alone() -> None:
+    x = np.array([[22.0, np.nan, 8.0]])
+    before = x.copy()
+    ims.observe(make(), ims.start(make(), 1), x)
+    ims.score(make(), x)
+    assert np.array_equal(x, before, equal_nan=True)
+
+
+def test_wrong_widths_and_lost_features_are_named() -> None:
+    with pytest.raises(ValueError, match="inlet_c, outlet_c, pdu_kw"):
+        ims.score(make(), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="pdu_kw"):
+        ims.feature_columns(make(), ["inlet_c", "outlet_c"])
+    assert ims.feature_columns(make(), ["pdu_kw", "x", "outlet_c", "inlet_c"]).tolist() == [3, 2, 0]
+
+
+def test_pool_wants_half_of_a_group() -> None:
+    x = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, np.nan], [5.0, 7.0]])
+    pooled = ims.pool(x, np.array([0, 0, 0, 1]), 3)
+    assert pooled[0, 0] == 2.0
+    assert np.isnan(pooled[0, 1])
+    assert pooled[1].tolist() == [5.0, 7.0]
+    assert np.isnan(pooled[2]).all()
+
+
+def test_a_model_comes_back_from_json_to_the_bit() -> None:
+    model = make(trained_on={"source": "test", "rows": 3})
+    back = ImsModel.from_dict(json.loads(json.dumps(model.to_dict())))
+    x = np.random.default_rng(1).normal(25, 9, (50, 3))
+    assert back.id == model.id
+    assert np.array_equal(ims.score(model, x).deviation, ims.score(back, x).deviation)
+
+
+HOSTILE = [
+    ("features", ["a", "b"]),
+    ("features", ["a", "a", "b"]),
+    ("features", []),
+    ("features", [1, 2, 3]),
+    ("offset", [1.0, 2.0]),
+    ("offset", [1.0, 2.0, True]),
+    ("offset", [1.0, 2.0, "3"]),
+    ("offset", [1.0, 2.0, float("nan")]),
+    ("offset", [1.0, 2.0, 10**400]),
+    ("transform", [[1.0, 0, 0], [0, 1.0, 0]]),
+    ("centres", []),
+    ("half_widths", [[1.0, 1.0, -1.0], [1.0, 1.0, 1.0]]),
+    ("support", []),
+    ("support", [0.1] * 513),
+    ("tau_fast", 0.0),
+    ("tau_persist", 0.5),
+    ("tau_fast", None),
+    ("tau_persist", float("inf")),
+    ("tau_persist", float("nan")),
+    ("smooth_alpha", 0.0),
+    ("smooth_alpha", 1.1),
+    ("units", ["a", "a"]),
+    ("unit_offsets", [[0.0, 0.0, 0.0]]),
+    ("trained_on", []),
+    ("trained_on", {"a": [1]}),
+    ("format", 2),
+    ("format", True),
+    ("id", "0" * 16),
+    ("low", [99.0, 99.0, 99.0]),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), HOSTILE)
+def test_a_hostile_model_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ModelError, match=key):
+        ImsModel.from_dict(make().to_dict() | {key: value})
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 3, {}, {"format": 1}])
+def test_what_is_no_model_is_refused(document: object) -> None:
+    with pytest.raises(ModelError):
+        ImsModel.from_dict(document)
+
+
+def test_one_changed_digit_is_noticed() -> None:
+    document = make().to_dict()
+    document["tau_persist"] = 2.5
+    with pytest.raises(ModelError, match="id"):
+        ImsModel.from_dict(document)
