@@ -27,6 +27,19 @@ class Quantity:
     max_slew_per_s: float = 0.0
 
 
+# Which way a setpoint is moved to be safe: more cooling, less latency, less work.
+# A quantity that is not listed has no safe direction: every move of it is towards risk.
+SAFE_DIRECTION: dict[str, int] = {
+    "supply_air_setpoint_c": -1,
+    "zone_setpoint_c": -1,
+    "chilled_water_setpoint_c": -1,
+    "fan_rpm_pct": +1,
+    "pump_rpm_pct": +1,
+    "batch_window_ms": -1,
+    "admission_pct": -1,
+}
+
+
 _TABLE: tuple[Quantity, ...] = (
     # Air. 0.05 K/s is what a rack inlet does when its CRAC stops (3 K a minute).
     Quantity("inlet_c", "degC", +1, -20.0, 80.0, 0.05),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from config.addresses import BacnetAddress
+from config.addresses import Address, BacnetAddress, WorkloadAddress
 from config.addressing import AddressProblem, parse_address
 from config.errors import Problem
 from config.library import ProfileError, load_profile
@@ -152,7 +152,7 @@ def _point(
         quantity=p.quantity,
         unit=about.unit,
         address=address,
-        equipment=p.equipment or device.id,
+        equipment=p.equipment or _equipment(device, address),
         row=p.row or device.row or context.row_of_rack.get(rack or ""),
         rack=rack,
         zone=p.zone or device.zone,
@@ -165,6 +165,11 @@ def _point(
         if p.writable
         else None,
     )
+
+
+def _equipment(device: DeviceSection, address: Address) -> str:
+    """What one change an interval is counted for: the device, or one knob of a router."""
+    return f"{device.id}.{address.knob}" if isinstance(address, WorkloadAddress) else device.id
 
 
 def _three_polls(device: DeviceSection, context: Context) -> float:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Quality(StrEnum):
     """How far a reading can be trusted. Only `good` may be evidence for a move towards risk."""
@@ -33,15 +36,28 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All readings at one instant: what every pure function takes."""
+    """All readings at one instant, as arrays over the site's points: what pure functions take.
+
+    index: point key -> position. values (n,): good values, NaN elsewhere. last (n,): the last
+    good value, whatever its age (NaN: never). age_s (n,): since that value was taken (inf).
+    """
 
     now_s: float
-    readings: Mapping[str, Reading]
+    index: Mapping[str, int]
+    values: NDArray[np.float64]
+    last: NDArray[np.float64]
+    age_s: NDArray[np.float64]
 
     def value(self, point: str) -> float | None:
         """The value of a good reading, else None."""
-        reading = self.readings.get(point)
-        return reading.value if reading is not None and reading.quality is Quality.GOOD else None
+        at = self.index.get(point)
+        if at is None or np.isnan(self.values[at]):
+            return None
+        return float(self.values[at])
+
+    def take(self, positions: NDArray[np.intp]) -> NDArray[np.float64]:
+        """The good values at `positions`; NaN where a reading is not good."""
+        return self.values[positions]
 
 
 class Mode(StrEnum):
@@ -52,12 +68,10 @@ class Mode(StrEnum):
 
 
 class Kind(StrEnum):
-    """Why a change is made. All but NORMAL are exempt from interval and step, never envelope."""
+    """Why a change is proposed. PROTECTIVE is exempt from interval and step, never envelope."""
 
     NORMAL = "normal"
     PROTECTIVE = "protective"  # one move in the safe direction, once per equipment and incident
-    UNDO = "undo"  # restores what stood before a change that went wrong
-    GIVE_BACK = "give_back"  # a lease ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +133,40 @@ Verdict = Permit | Denial
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A setpoint we hold: what it replaced, what we wrote, and until when it stands."""
+    """A setpoint we hold, or may hold: what it replaced, what we wrote, until when it stands.
+
+    baseline: what stood before our first write; previous: before our latest one. None in
+    either means: nothing in our slot, so giving back to it is a relinquish. stood: the
+    present value before us, whatever made it. `certain` is False between intent and
+    read-back: possibly applied.
+    """
 
     point: str
     baseline: float | None
+    previous: float | None
     value: float
     taken_s: float
     expires_s: float
     proposal: str
-    confirmed: bool = False
+    certain: bool = False
+    stood: float | None = None
+
+
+class Target(StrEnum):
+    """To what a lease is given back."""
+
+    PREVIOUS = "previous"  # undo the latest write only
+    BASELINE = "baseline"  # what stood before us; relinquish where the device can
+    SAFE = "safe"  # the point's safe_value: blind, over a limit, or told to
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A lease that must end, to what, and why."""
+
+    point: str
+    target: Target
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +215,14 @@ Receipt = Applied | Overridden | Mismatch | Failed | Unknown
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """A receipt, and the lease that still stands after it (None: nothing of ours does)."""
+
+    receipt: Receipt
+    lease: Lease | None
+
+
+@dataclass(frozen=True, slots=True)
 class Present:
     """What a writable point holds on its device, for read-back.
 
@@ -198,6 +245,7 @@ class Finding:
     state: str  # nominal | transient | persistent | unknown
     since_s: float
     top: tuple[str, ...] = ()
+    heat: float = 0.0  # > 0: away from nominal towards danger; < 0: towards over-cooled
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,75 @@
+"""A device as JSON and back: what the journal keeps so that giving back needs no configuration.
+
+Holds addresses and references to secrets, never a secret.
+"""
+
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from config.addresses import (
+    BacnetAddress,
+    MetricAddress,
+    ModbusAddress,
+    NamedAddress,
+    SnmpAddress,
+    WorkloadAddress,
+)
+from config.schema import AuthSection
+from config.secrets import SecretRef
+from config.site import Device, Point, Writable
+
+_ADDRESSES: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (
+        ModbusAddress,
+        BacnetAddress,
+        SnmpAddress,
+        MetricAddress,
+        WorkloadAddress,
+        NamedAddress,
+    )
+}
+
+
+def device_to_json(device: Device) -> dict[str, Any]:
+    """Return the device with its writable points only, as plain JSON values."""
+    points = tuple(p for p in device.points if p.writable is not None)
+    plain = {
+        f.name: getattr(device, f.name)
+        for f in fields(device)
+        if f.name not in ("points", "auth", "token")
+    }
+    return {
+        **plain,
+        "auth": device.auth.model_dump(mode="json") if device.auth else None,
+        "token": device.token.model_dump(mode="json") if device.token else None,
+        "points": [_point_to_json(p) for p in points],
+    }
+
+
+def device_from_json(data: dict[str, Any]) -> Device:
+    """Rebuild a device. Raises KeyError, TypeError or ValueError on foreign data."""
+    auth, token = data.get("auth"), data.get("token")
+    return Device(
+        **{
+            **data,
+            "auth": AuthSection.model_validate(auth) if auth else None,
+            "token": SecretRef.model_validate(token) if token else None,
+            "points": tuple(_point_from_json(p) for p in data["points"]),
+        }
+    )
+
+
+def _point_to_json(point: Point) -> dict[str, Any]:
+    bare = replace(point, writable=None)
+    writable = asdict(point.writable) if point.writable else None
+    return {**asdict(bare), "writable": writable, "address_type": type(point.address).__name__}
+
+
+def _point_from_json(data: dict[str, Any]) -> Point:
+    kind = _ADDRESSES[data["address_type"]]
+    address = {k: tuple(v) if isinstance(v, list) else v for k, v in data["address"].items()}
+    rest = {k: v for k, v in data.items() if k not in ("address_type", "address", "writable")}
+    rest["sentinels"] = tuple(rest["sentinels"])
+    writable = Writable(**data["writable"]) if data["writable"] else None
+    return Point(**rest, address=kind(**address), writable=writable)

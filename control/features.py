@@ -1,0 +1,65 @@
+"""Turns a snapshot into the numbers the monitor scores: ten features a rack and a row.
+
+    inlet_c, outlet_c, delta_t, pdu_kw, gpu_power_kw, tokens_ps, latency_p95_ms,
+    queue_depth, fan_rpm_pct, pump_rpm_pct
+
+A rack's value is its own reading, else its row's, else the hall's. A row's value is the
+mean over its racks. What is not known is NaN, never a guess.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control.layout import FEATURES, Layout
+from control.types import Snapshot
+
+F64 = NDArray[np.float64]
+INLET, OUTLET, DELTA = (FEATURES.index(f) for f in ("inlet_c", "outlet_c", "delta_t"))
+
+
+def rack_features(layout: Layout, snapshot: Snapshot) -> F64:
+    """Return (n_racks, 10): one feature vector a rack, in the order of FEATURES."""
+    out = np.full((len(layout.racks), len(FEATURES)), np.nan)
+    for column, name in enumerate(FEATURES):
+        if name != "delta_t":
+            out[:, column] = layout.features[name].mean(snapshot.values)
+    out[:, DELTA] = out[:, OUTLET] - out[:, INLET]
+    return out
+
+
+def row_features(layout: Layout, racks: F64) -> F64:
+    """Return (n_rows, 10): the mean of each row's racks; NaN where a row has no good one."""
+    out = np.full((len(layout.rows), len(FEATURES)), np.nan)
+    for i, _row in enumerate(layout.rows):
+        members = racks[layout.row_of_rack == i]
+        if len(members):
+            good = ~np.isnan(members)
+            count = good.sum(axis=0)
+            total = np.where(good, members, 0.0).sum(axis=0)
+            out[i] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return out
+
+
+def unit_features(layout: Layout, snapshot: Snapshot) -> F64:
+    """Return (n_racks + n_rows, 10): racks, then rows; what the monitor scores in one call."""
+    racks = rack_features(layout, snapshot)
+    return np.vstack([racks, row_features(layout, racks)])
+
+
+def unit_names(layout: Layout) -> tuple[str, ...]:
+    """Names of the units in the order of `unit_features`: "rack:A01", ..., "row:A", ..."""
+    return (*(f"rack:{r}" for r in layout.racks), *(f"row:{r}" for r in layout.rows))
+
+
+def worst_inlets(layout: Layout, snapshot: Snapshot) -> F64:
+    """Return (n_racks,): each rack's inlet at its worst: last value + age x slew, NaN if never read.
+
+    Between readings a value may have drifted towards danger as fast as physics lets it.
+    """
+    slew = layout.slew[layout.inlets]
+    aged = snapshot.last[layout.inlets] + np.where(
+        np.isnan(snapshot.values[layout.inlets]), snapshot.age_s[layout.inlets] * slew, 0.0
+    )
+    worst = np.full(len(layout.racks), -np.inf)
+    np.fmax.at(worst, layout.rack_of_inlet, aged)
+    return np.where(np.isneginf(worst), np.nan, worst)

@@ -1,0 +1,274 @@
+"""Ring one: may this proposal become a write? An ordered tuple of small named rules.
+
+Slow towards risk, fast towards safe: a move in a point's safe direction is never blocked by
+what makes moves towards risk dangerous. The only maker of a Permit. Decides about loops'
+proposals; giving back a lease needs no permit (drivers.gate).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from config.quantities import SAFE_DIRECTION
+from config.site import Point, Writable
+from control.features import worst_inlets
+from control.layout import Layout
+from control.modes import in_scope, may_write
+from control.state import ControlState, Spent
+from control.types import Change, Denial, Kind, Permit, Proposal, Snapshot, Verdict
+
+PERMIT_S = 20.0  # a permit not used within this is void: the snapshot behind it is old
+INLET_MARGIN_K = 0.5
+LATENCY_MARGIN = 0.04  # of the limit
+DEVIATION_MARGIN = 0.9  # of tau_persist
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the rules look at: the instant, the memory, the structure, and what monitors say.
+
+    tau_persist: the monitor's threshold, None without a model.
+    """
+
+    snapshot: Snapshot
+    state: ControlState
+    layout: Layout
+    tau_persist: float | None = None
+
+    def point(self, key: str) -> Point:
+        """The point of a change. KeyError is caught by the first rule."""
+        return self.layout.site.points[key]
+
+
+def limits_of(point: Point) -> Writable:
+    """The write limits of a writable point; the rules before have made sure it is one."""
+    assert point.writable is not None
+    return point.writable
+
+
+def towards_risk(case: Case, proposal: Proposal) -> bool:
+    """True unless every change of the proposal goes in its point's safe direction."""
+    return any(_is_risky(case.point(c.point), c) for c in proposal.changes)
+
+
+def _is_risky(point: Point, change: Change) -> bool:
+    direction = SAFE_DIRECTION.get(point.quantity, 0)
+    return change.old is None or (change.new - change.old) * direction <= 0
+
+
+def _mode(case: Case, proposal: Proposal) -> str | None:
+    modes = case.state.modes
+    if modes.killed:
+        return "kill switch on"
+    if not modes.may_act:
+        return f"mode {modes.mode}"
+    unarmed = [c.point for c in proposal.changes if not may_write(modes, case.point(c.point))]
+    return f"not armed: {', '.join(unarmed)}" if unarmed else None
+
+
+def _known(case: Case, proposal: Proposal) -> str | None:
+    points = [c.point for c in proposal.changes]
+    if not points or len(set(points)) != len(points):
+        return "a proposal changes each of its points once"
+    for key in points:
+        if key not in case.layout.site.writable_points:
+            return f"{key} is not writable"
+        if reason := case.state.quarantined.get(key) or case.state.yielded.get(key):
+            return f"{key}: {reason}"
+    return None
+
+
+def _interlocks(case: Case, proposal: Proposal) -> str | None:
+    for lock in case.layout.site.interlocks:
+        trip = case.state.trips.get(lock.id)
+        if trip is None or not trip.tripped:
+            continue
+        touched = [c.point for c in proposal.changes if in_scope(case.point(c.point), lock.scope)]
+        if touched:
+            return f"{lock.id} tripped: {lock.action} in {lock.scope}"
+    return None
+
+
+def _fresh(case: Case, proposal: Proposal) -> str | None:
+    """A move towards risk rests on good readings: of its own points, and of the inlets around."""
+    if not towards_risk(case, proposal):
+        return None
+    for change in proposal.changes:
+        if case.snapshot.value(change.point) is None:
+            return f"{change.point} has no good reading"
+    for row in _rows(case, proposal):
+        inlets = case.snapshot.take(case.layout.row_inlets[case.layout.rows.index(row)])
+        if len(inlets) and np.isnan(inlets).mean() > 0.25:
+            return f"row {row}: {int(np.isnan(inlets).sum())} of {len(inlets)} inlets have no good reading"
+    return None
+
+
+def _envelope(case: Case, proposal: Proposal) -> str | None:
+    for change in proposal.changes:
+        bounds = limits_of(case.point(change.point))
+        if not bounds.min <= change.new <= bounds.max:  # NaN fails too
+            return f"{change.point}: {change.new:g} outside {bounds.min:g}..{bounds.max:g}"
+    return None
+
+
+def _step(case: Case, proposal: Proposal) -> str | None:
+    for change in proposal.changes:
+        bounds = limits_of(case.point(change.point))
+        if change.old is None:
+            return f"{change.point}: present value unknown"
+        size = abs(change.new - change.old)
+        if size > bounds.max_step * (1 + 1e-9) and proposal.kind is not Kind.PROTECTIVE:
+            return f"{change.point}: step {size:g} over {bounds.max_step:g}"
+    return None
+
+
+def _deadband(case: Case, proposal: Proposal) -> str | None:
+    """A write that changes next to nothing only wears the controller out."""
+    sizes = [
+        abs(c.new - c.old) >= max(limits_of(case.point(c.point)).deadband, 1e-9)
+        for c in proposal.changes
+        if c.old is not None
+    ]
+    return None if any(sizes) else "every change is within its deadband"
+
+
+def _rate(case: Case, proposal: Proposal) -> str | None:
+    now_s, spent = case.snapshot.now_s, case.state.spent
+    interval_s = case.layout.site.limits.write_interval_s
+    for change in proposal.changes:
+        point = case.point(change.point)
+        bounds = limits_of(point)
+        if _writes_today(spent.get(point.key), now_s) >= bounds.max_writes_per_day:
+            return f"{point.key}: {bounds.max_writes_per_day} writes today already"
+        if proposal.kind is Kind.PROTECTIVE:
+            if case.state.incidents.get(point.equipment) is not None:
+                return f"{point.equipment}: its protective move of this incident is made"
+            continue
+        for name, wait_s in ((point.equipment, interval_s), (point.key, bounds.min_interval_s)):
+            since_s = now_s - spent[name].last_s if name in spent else np.inf
+            if since_s < wait_s:
+                return f"{name}: changed {max(since_s, 0.0):.0f} s ago, interval {wait_s:g} s"
+    return None
+
+
+def _writes_today(spent: Spent | None, now_s: float) -> int:
+    return spent.count if spent is not None and spent.day == int(now_s // DAY_S) else 0
+
+
+def _at_once(case: Case, proposal: Proposal) -> str | None:
+    """Not too many changes whose effect nobody has seen yet."""
+    if not towards_risk(case, proposal):
+        return None
+    unsettled = len(case.state.verifications)
+    most = case.layout.site.limits.max_changes_at_once
+    return f"{unsettled} changes are still settling, at most {most}" if unsettled >= most else None
+
+
+def _predicted(case: Case, proposal: Proposal) -> str | None:
+    """What the move is expected to do, at the bad end of its uncertainty, keeps the limits."""
+    if not towards_risk(case, proposal):
+        return None
+    limits, effect = case.layout.site.limits, proposal.effect
+    worst_c = _worst_inlet(case, proposal)
+    predicted_c = worst_c + effect.inlet_c + 2.0 * effect.inlet_sigma_k
+    if worst_c and not predicted_c <= limits.inlet_max_c - INLET_MARGIN_K:
+        return f"inlet {worst_c:.1f} -> {predicted_c:.1f} degC, limit {limits.inlet_max_c:g}"
+    latency = case.snapshot.take(case.layout.latency)
+    if effect.latency_ms > 0 and not np.isnan(latency).all():
+        predicted_ms = float(np.nanmax(latency)) + effect.latency_ms
+        if predicted_ms > limits.latency_p95_max_ms * (1 - LATENCY_MARGIN):
+            return f"p95 -> {predicted_ms:.0f} ms, limit {limits.latency_p95_max_ms:g}"
+    return None
+
+
+def _worst_inlet(case: Case, proposal: Proposal) -> float:
+    """The worst inlet where the move is felt: its rows, or the hall. 0.0 without any."""
+    inlets = worst_inlets(case.layout, case.snapshot)
+    rows = _rows(case, proposal)
+    if rows:
+        inlets = inlets[np.isin(case.layout.row_of_rack, [case.layout.rows.index(r) for r in rows])]
+    return 0.0 if inlets.size == 0 or np.isnan(inlets).all() else float(np.nanmax(inlets))
+
+
+def _rows(case: Case, proposal: Proposal) -> tuple[str, ...]:
+    return tuple(sorted({r for c in proposal.changes if (r := case.point(c.point).row)}))
+
+
+def _rack_power(case: Case, proposal: Proposal) -> str | None:
+    """More work into a row whose racks are near their power limit is refused."""
+    shares = [c for c in proposal.changes if case.point(c.point).quantity == "traffic_share_pct"]
+    limit_kw = case.layout.site.limits.rack_max_kw
+    rack_kw = case.layout.rack_kw.sum(case.snapshot.values)
+    for change in shares:
+        row = case.point(change.point).row
+        if change.old is None or row is None or change.new <= change.old:
+            continue
+        racks_kw = rack_kw[case.layout.row_racks(row)]
+        if racks_kw.size and np.nan_to_num(racks_kw).max() > 0.95 * limit_kw:
+            return f"row {row}: a rack at {np.nanmax(racks_kw):.1f} kW, limit {limit_kw:g}"
+    return None
+
+
+def _deviation(case: Case, proposal: Proposal) -> str | None:
+    """No move towards risk where operation is already far from what it was trained on."""
+    if case.tau_persist is None or not towards_risk(case, proposal) or proposal.loop == "fast":
+        return None
+    for row in _rows(case, proposal):
+        finding = case.state.findings.get(f"row:{row}")
+        if finding is None or finding.state == "unknown":
+            return f"row {row}: the monitor does not know its state"
+        if finding.heat > 0 and finding.ema > DEVIATION_MARGIN * case.tau_persist:
+            return f"row {row}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
+    return None
+
+
+def _held_back(case: Case, proposal: Proposal) -> str | None:
+    """A move that was undone waits; equipment the fast loop holds belongs to it."""
+    if proposal.loop == "fast":
+        return None
+    now_s = case.snapshot.now_s
+    until_s = case.state.held_back.get(f"{proposal.move}|{proposal.scope}", 0.0)
+    if now_s < until_s:
+        return f"{proposal.move} in {proposal.scope} was undone; held back {until_s - now_s:.0f} s"
+    for change in proposal.changes:
+        equipment = case.point(change.point).equipment
+        if now_s < case.state.fast_holds.get(equipment, 0.0):
+            return f"{equipment} is held by the fast loop"
+    return None
+
+
+Rule = Callable[[Case, Proposal], str | None]
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("known", _known),  # first: every later rule may look its points up
+    ("mode", _mode),
+    ("interlock", _interlocks),
+    ("freshness", _fresh),
+    ("envelope", _envelope),
+    ("step", _step),
+    ("deadband", _deadband),
+    ("rate", _rate),
+    ("held_back", _held_back),
+    ("at_once", _at_once),
+    ("predicted", _predicted),
+    ("rack_power", _rack_power),
+    ("deviation", _deviation),
+)
+
+
+def judge(case: Case, proposal: Proposal, cycle: str) -> Verdict:
+    """Permit a proposal, or deny it with the first rule that objects and its numbers."""
+    for name, rule in RULES:
+        if numbers := rule(case, proposal):
+            return Denial(proposal, name, numbers)
+    now_s = case.snapshot.now_s
+    return Permit(proposal, cycle, now_s, now_s + PERMIT_S)
+
+
+def objections(case: Case, proposal: Proposal) -> tuple[str, ...]:
+    """Every rule that objects, for explanations: what advisory mode would have met."""
+    if numbers := _known(case, proposal):
+        return (f"known: {numbers}",)
+    return tuple(f"{name}: {n}" for name, rule in RULES[1:] if (n := rule(case, proposal)))

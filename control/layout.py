@@ -1,0 +1,152 @@
+"""How a site's points map onto racks, rows and the hall: compiled once, used every tick.
+
+Knows the site's structure only; holds no readings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config.site import Point, Site
+
+Positions = NDArray[np.intp]
+
+FEATURES: tuple[str, ...] = (
+    "inlet_c", "outlet_c", "delta_t", "pdu_kw", "gpu_power_kw", "tokens_ps", "latency_p95_ms",
+    "queue_depth", "fan_rpm_pct", "pump_rpm_pct",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Many small groups of positions, reduced in one call each.
+
+    flat: all positions, group after group; starts: where each group begins; counts: sizes.
+    A group may be empty: its result is NaN.
+    """
+
+    flat: Positions
+    starts: Positions
+    counts: Positions
+
+    @staticmethod
+    def of(groups: Sequence[Sequence[int]]) -> "Groups":
+        """Compile a list of lists of positions."""
+        flat = [i for group in groups for i in group]
+        counts = np.array([len(g) for g in groups], dtype=np.intp)
+        return Groups(np.array(flat, dtype=np.intp), np.cumsum(counts) - counts, counts)
+
+    def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean of the good values of each group; NaN where a group has none. Shape (n,)."""
+        total, known = self._sums(values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return total / known
+
+    def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of each group; NaN where any member is not good, or there is none. Shape (n,)."""
+        total, known = self._sums(values)
+        return np.where((known == self.counts) & (self.counts > 0), total, np.nan)
+
+    def _sums(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        taken = values[self.flat]
+        good = ~np.isnan(taken)
+        owner = np.repeat(np.arange(len(self.counts)), self.counts)
+        total = np.bincount(owner, np.where(good, taken, 0.0), minlength=len(self.counts))
+        known = np.bincount(owner, good.astype(np.float64), minlength=len(self.counts))
+        return total.astype(np.float64), known.astype(np.float64)
+
+
+class Layout:
+    """The structure of one site, compiled. Units are racks, then rows, in sorted order."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.index: dict[str, int] = {key: i for i, key in enumerate(site.points)}
+        self.racks = site.racks
+        self.rows = site.rows
+        self.row_of_rack = np.array(
+            [self._row_position(site.row_of_rack.get(r)) for r in self.racks], dtype=np.intp
+        )
+        readable = [p for p in site.points.values() if p.writable is None]
+        self.rack_inlets = Groups.of([self._where(readable, "inlet_c", rack=r) for r in self.racks])
+        self.rack_kw = Groups.of([self._where(readable, "pdu_kw", rack=r) for r in self.racks])
+        self.inlets = self._positions(
+            [self.index[p.key] for p in readable if p.quantity == "inlet_c" and p.rack]
+        )
+        self.slew = np.array([p.max_slew_per_s for p in site.points.values()])
+        owner = {self.index[p.key]: self.racks.index(p.rack) for p in readable
+                 if p.quantity == "inlet_c" and p.rack is not None}  # fmt: skip
+        self.rack_of_inlet = self._positions([owner.get(i, -1) for i in self.inlets.tolist()])
+        self.features = {f: self._feature(readable, f) for f in FEATURES if f != "delta_t"}
+        self.latency = self._all(readable, "latency_p95_ms")
+        self.prompts = self._all(readable, "prompts_ps")
+        self.tokens = self._all(readable, "tokens_ps")
+        self.pdu = self._all(readable, "pdu_kw")
+        self.it = self._all(readable, "it_power_kw")
+        self.cooling = self._all(readable, "cooling_power_kw")
+        self.total = self._all(readable, "total_power_kw")
+        self.outdoor = self._all(readable, "outdoor_c")
+        self.row_inlets = [
+            self._positions(self._where(readable, "inlet_c", row=r)) for r in self.rows
+        ]
+        self.row_latency = [
+            self._positions(self._where(readable, "latency_p95_ms", row=r)) for r in self.rows
+        ]
+
+    def knobs(self, quantity: str, row: str | None = None) -> tuple[Point, ...]:
+        """The writable points of a quantity, of one row or (None) of the whole site."""
+        return tuple(
+            p
+            for p in self.site.writable_points.values()
+            if p.quantity == quantity and (row is None or p.row == row)
+        )
+
+    def row_racks(self, row: str) -> NDArray[np.bool_]:
+        """Mask over racks: those in this row."""
+        mask: NDArray[np.bool_] = self.row_of_rack == self.rows.index(row)
+        return mask
+
+    def _row_position(self, row: str | None) -> int:
+        return self.rows.index(row) if row in self.rows else -1
+
+    def _where(
+        self,
+        points: Sequence[Point],
+        quantity: str,
+        rack: str | None = None,
+        row: str | None = None,
+    ) -> list[int]:
+        return [
+            self.index[p.key]
+            for p in points
+            if p.quantity == quantity
+            and (rack is None or p.rack == rack)
+            and (row is None or p.row == row)
+        ]
+
+    def _positions(self, found: Sequence[int]) -> Positions:
+        return np.array(found, dtype=np.intp)
+
+    def _all(self, points: Sequence[Point], quantity: str) -> Positions:
+        return self._positions(self._where(points, quantity))
+
+    def _feature(self, points: Sequence[Point], quantity: str) -> Groups:
+        """For each rack: its own points of a quantity, else those of its row, else the hall's."""
+        groups: list[list[int]] = []
+        hall = [self.index[p.key] for p in points
+                if p.quantity == quantity and p.rack is None and p.row is None]  # fmt: skip
+        by_row: dict[str, list[int]] = {}
+        by_rack: dict[str, list[int]] = {}
+        for p in points:
+            if p.quantity != quantity:
+                continue
+            if p.rack is not None:
+                by_rack.setdefault(p.rack, []).append(self.index[p.key])
+            elif p.row is not None:
+                by_row.setdefault(p.row, []).append(self.index[p.key])
+        for rack in self.racks:
+            row = self.site.row_of_rack.get(rack, "")
+            groups.append(by_rack.get(rack) or by_row.get(row) or hall)
+        return Groups.of(groups)
