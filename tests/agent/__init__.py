@@ -1,0 +1,1 @@
+"""Of the process: clock, jobs, logs, history, mirror."""
