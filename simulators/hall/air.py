@@ -154,9 +154,7 @@ class Air:
         steady = self.inlet_c + heat_kw / (k.air_kj_m3k * rack_air)
         self.outlet_c += self._lag["outlet"] * (steady - self.outlet_c)
 
-    def _return(
-        self, supply_c: Array, carried: Array, rack_air: Array, outdoor_c: float
-    ) -> None:
+    def _return(self, supply_c: Array, carried: Array, rack_air: Array, outdoor_c: float) -> None:
         """Carry what racks release back to the units: return air, structure, envelope."""
         k = self._k
         released = k.air_kj_m3k * rack_air * (self.outlet_c - self.inlet_c)

@@ -73,7 +73,10 @@ class Arrivals:
         if self._trace is not None:
             place = (year_s % (_BIN_S * len(self._trace))) / _BIN_S - 0.5
             low = math.floor(place)
-            here, there = self._trace[low % len(self._trace)], self._trace[(low + 1) % len(self._trace)]
+            here, there = (
+                self._trace[low % len(self._trace)],
+                self._trace[(low + 1) % len(self._trace)],
+            )
             return float(self._k.prompts_mean_ps * (here + (there - here) * (place - low)))
         k = self._k
         hour = (year_s % DAY_S) / 3600.0 + k.utc_offset_h - k.diurnal_peak_h

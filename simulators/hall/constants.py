@@ -35,7 +35,8 @@ class Constants:
     gpu_idle_kw: float = _c(0.115, "EJ: H100 with a model loaded and clocks up, 100-130 W")
     gpu_max_kw: float = _c(0.70, "DGX: 700 W a GPU")
     gpu_leakage_per_k: float = _c(
-        0.0030, "EJ: static share of a 4 nm GPU near 10 %, doubling in 25-30 K: 0.3 %/K of GPU power"
+        0.0030,
+        "EJ: static share of a 4 nm GPU near 10 %, doubling in 25-30 K: 0.3 %/K of GPU power",
     )
     gpu_leakage_ref_c: float = _c(20.0, "EJ: inlet at which gpu_idle_kw and gpu_max_kw hold")
     platform_kw: float = _c(2.05, "DGX: two 350 W CPUs, NVSwitch, NICs, 2 TB of DRAM at part load")
@@ -101,7 +102,9 @@ class Constants:
     chiller_cond_ref_c: float = _c(26.0, "EJ: condenser water behind chiller_cop, near AHRI's 29.4")
     chiller_cond_per_k: float = _c(0.020, "EJ: 1.5-2.5 % a kelvin of condenser water")
     chiller_plf_best: float = _c(0.70, "AHRI 550/590 curves: best near 60-75 % load")
-    chiller_plf_curve: float = _c(0.45, "AHRI 550/590 curves: about -10 % COP at full load and 25 %")
+    chiller_plf_curve: float = _c(
+        0.45, "AHRI 550/590 curves: about -10 % COP at full load and 25 %"
+    )
     chiller_stage_up: float = _c(0.92, "EJ: next chiller starts at this load of those running")
     chiller_stage_down: float = _c(0.72, "EJ: last one stops below this load of those that stay")
     chiller_tau_s: float = _c(480.0, "facts: chilled water settles in tens of minutes")

@@ -78,7 +78,9 @@ class Latency:
         self.e2e_sum_s = np.zeros(N_ROWS)
         self.queue_sum_s = np.zeros(N_ROWS)
 
-    def step(self, dt_s: float, served: Array, window_ms: float, wait_ms: Array, queue_ms: Array) -> None:
+    def step(
+        self, dt_s: float, served: Array, window_ms: float, wait_ms: Array, queue_ms: Array
+    ) -> None:
         """Add `served` prompts a row (6,) that met these waits; slide the p95's window."""
         wait = wait_ms[:, None]
         queued = queue_ms[:, None]

@@ -47,9 +47,7 @@ RACK_RECIRCULATION: Final = (1.7, 1.2, 1.0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 1.0, 1
 
 ROWS: Final = tuple(r.id for r in ROW_TABLE)
 RACKS: Final = tuple(f"{r}{n:02d}" for r in ROWS for n in range(1, RACKS_PER_ROW + 1))
-CRACS: Final = tuple(
-    f"crac-{r.lower()}{n}" for r in ROWS for n in range(1, CRACS_PER_ROW + 1)
-)
+CRACS: Final = tuple(f"crac-{r.lower()}{n}" for r in ROWS for n in range(1, CRACS_PER_ROW + 1))
 RACK_INDEX: Final = {rack: i for i, rack in enumerate(RACKS)}
 CRAC_INDEX: Final = {crac: i for i, crac in enumerate(CRACS)}
 ROW_INDEX: Final = {row: i for i, row in enumerate(ROWS)}
@@ -66,17 +64,20 @@ def per_rack(row_values: Array) -> Array:
 
 def rack_load() -> Array:
     """Return each rack's load against the mean of its row; shape (72,), mean 1."""
-    load = np.asarray(RACK_LOAD) / np.mean(RACK_LOAD)
+    load: Array = np.asarray(RACK_LOAD) / np.mean(RACK_LOAD)
     return np.tile(load, N_ROWS)
 
 
 def rack_recirculation() -> Array:
     """Return the share of hot air each rack draws in at exact supply; shape (72,)."""
     rows = np.asarray([r.recirculation for r in ROW_TABLE])
-    return per_rack(rows) * np.tile(np.asarray(RACK_RECIRCULATION), N_ROWS)
+    whole: Array = per_rack(rows) * np.tile(np.asarray(RACK_RECIRCULATION), N_ROWS)
+    return whole
 
 
 def rack_liquid(fraction: float) -> Array:
     """Return the share of each rack's GPU heat that goes to water; shape (72,)."""
     place = np.arange(1, RACKS_PER_ROW + 1)
-    return np.concatenate([np.where(place >= r.liquid, fraction, 0.0) for r in ROW_TABLE])
+    rows = [np.where(place >= r.liquid, fraction, 0.0) for r in ROW_TABLE]
+    whole: Array = np.concatenate(rows)
+    return whole

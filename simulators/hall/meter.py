@@ -116,9 +116,7 @@ class Meter:
 
     def truth(self, deferred_jobs: float, deferred_kwh: float) -> dict[str, object]:
         """Return the account as plain numbers. Deferred work is charged to total_kwh."""
-        cooling = (
-            self.crac_kwh + self.chiller_kwh + self.pump_kwh + self.tower_kwh + self.other_kwh
-        )
+        cooling = self.crac_kwh + self.chiller_kwh + self.pump_kwh + self.tower_kwh + self.other_kwh
         it = self.it_kwh + deferred_kwh
         total = it + self.ups_kwh + cooling
         tokens = self.prompts * self.k.generated_tokens

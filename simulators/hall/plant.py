@@ -60,7 +60,9 @@ class Hall:
         self.scenario = scenario
         self.seed = int(seed)
         self.step_s = _number("step_s", step_s, 1.0, 60.0)
-        first_day = _number("day", day or plan.args.get("day", DEFAULT_DAY), 1.0, 366.0)
+        first_day = _number(
+            "day", plan.args.get("day", DEFAULT_DAY) if day is None else day, 1, 366
+        )
         hour = DEFAULT_START_HOUR if start_hour is None else start_hour
         self._origin_s = (first_day - 1.0) * DAY_S + _number("start_hour", hour, 0, 24) * 3600.0
         warm_s = _number("warmup_s", warmup_s, 0.0, 7 * DAY_S)
@@ -86,6 +88,7 @@ class Hall:
         self.powers = Powers()
         self.prompts_total = np.zeros(N_ROWS)
         self.energy_kwh = np.zeros(len(self.racks.pdu_kw))
+        self.gpu_energy_kwh = np.zeros(len(self.racks.pdu_kw))
         self.meter = Meter(k, warm_s)
         self.measure = Measure(self, np.random.default_rng([self.seed, 4]))
         settled = [p for p in plan.overlays if p.start_s <= 0.0]
@@ -197,6 +200,7 @@ class Hall:
         )  # fmt: skip
         self.prompts_total += self.work.served
         self.energy_kwh += self.racks.pdu_kw * (dt / 3600.0)
+        self.gpu_energy_kwh += self.racks.gpu_kw * (dt / 3600.0)
         self.meter.add(
             self.now_s, dt, self.powers, float(self.work.served.sum()),
             float(self.work.rejected.sum()), air.inlet_c, self.racks.pdu_kw,

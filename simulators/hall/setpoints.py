@@ -24,7 +24,7 @@ class Setpoints:
         self.values: dict[str, float] = {}
         for kind, name, row in knobs():
             self.knob[name], self.row[name] = kind, row
-            self.values[name] = presets.get(name, kind.baseline)
+            self.values[name] = float(presets.get(name, kind.baseline))
         self.baseline = dict(self.values)
         self.supply_c: Array = np.zeros(len(CRACS))
         self.fan: Array = np.zeros(len(CRACS))

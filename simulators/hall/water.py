@@ -51,7 +51,6 @@ class Water:
 
     def step(self, heat_kw: Array, set_c: float, wet_c: float) -> None:
         """Advance loop and plant. heat_kw (6,): what coils and cold plates put in a row's water."""
-        k = self._k
         into = heat_kw + self.pump_kw
         steady_c = self.supply_c + into / self.row_kw_k
         self.row_return_c += self._loop_lag * (steady_c - self.row_return_c)

@@ -57,7 +57,7 @@ def wet_bulb_c(dry_c: float, humidity: float) -> float:
         dry_c * math.atan(0.151977 * math.sqrt(rh + 8.313659))
         + math.atan(dry_c + rh)
         - math.atan(rh - 1.676331)
-        + 0.00391838 * rh**1.5 * math.atan(0.023101 * rh)
+        + 0.00391838 * rh * math.sqrt(rh) * math.atan(0.023101 * rh)
         - 4.686035
     )
     return min(wet, dry_c)

@@ -64,7 +64,9 @@ class Workload:
         wait_ms = 1.0 + k.wait_ms * self.busy**4 / (1.0 - self.busy) / 3.0
         self.latency.step(dt_s, self.served, window_ms, wait_ms, self.queue / capacity_ps * 1000.0)
 
-    def _serve_jobs(self, dt_s: float, capacity_ps: Array, served_ps: Array, admission: float) -> None:
+    def _serve_jobs(
+        self, dt_s: float, capacity_ps: Array, served_ps: Array, admission: float
+    ) -> None:
         k = self._k
         self.job_backlog += k.job_load * self._row_nominal_ps * N_ROWS * dt_s
         room_ps = np.minimum(
