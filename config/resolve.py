@@ -63,7 +63,9 @@ def _device(
         problems.append(source.problem(("url",), f"is missing; {section.protocol} needs it"))
     if section.protocol == "snmp" and section.auth is None:
         problems.append(source.problem(("auth",), 'is missing; add auth = { version = "2c", ... }'))
-    points = [*_profile_points(section, source, bool(own), all_rows, problems), *own]
+    given = _profile_points(section, source, bool(own), all_rows, context, problems)
+    mine = {p.value.id for p in own}
+    points = [*(p for p in given if p.value.id not in mine), *own]  # an own point replaces it
     resolved = [p for raw in points if (p := _point(section, raw, context, problems))]
     if not points and section.profile is None:
         problems.append(source.problem((), "has no points; add [[device.point]] or a profile"))
@@ -85,6 +87,7 @@ def _profile_points(
     source: Source,
     has_own: bool,
     all_rows: list[str],
+    context: Context,
     problems: list[Problem],
 ) -> list[Sourced[PointSection]]:
     """The points a profile gives, expanded for racks and rows."""
@@ -102,25 +105,47 @@ def _profile_points(
             source.problem(("profile",), f"{name!r} speaks {speaks}, not {section.protocol}")
         )
         return []
-    raw_points = [e for p in profile.get("point", []) for e in _expand(p, section)]
+    metric = context.limits.latency_metric
+    raw_points = [e for p in profile.get("point", []) for e in _expand(p, section, metric)]
     if name == "workload-router":
         raw_points += [_share(row) for row in all_rows]
     where = source.at("profile")
     return [p for raw in raw_points if (p := parse(PointSection, Sourced(raw, where), problems))]
 
 
-def _expand(raw: dict[str, Any], section: DeviceSection) -> list[dict[str, Any]]:
-    """One profile point, or one for each rack of the device's hosts."""
-    if not raw.get("per_rack") or not section.hosts:
-        return [{k: v for k, v in raw.items() if k != "per_rack"}]
+def _expand(
+    raw: dict[str, Any], section: DeviceSection, latency_metric: str
+) -> list[dict[str, Any]]:
+    """One profile point, or one for each rack of the device's hosts or modules.
+
+    `per_rack` with `host_label` expands by `hosts`; "{module}" in an OID by `modules`. A
+    `metric` table keyed ttft, e2e and queue is picked by limits.latency_metric.
+    """
     label = raw.get("host_label", "Hostname")
     rest = {k: v for k, v in raw.items() if k not in ("per_rack", "host_label")}
+    if isinstance(rest.get("metric"), dict):
+        rest["metric"] = rest["metric"][latency_metric]
+    if "{module}" in rest.get("oid", ""):
+        return _of_modules(rest, section)
+    if not raw.get("per_rack") or not section.hosts:
+        return [rest]
     expanded = []
     for rack in sorted(set(section.hosts.values())):
         hosts = sorted(h for h, r in section.hosts.items() if r == rack)
         labels = {**rest.get("labels", {}), label: hosts}
         expanded.append({**rest, "id": f"{rest['id']}.{rack}", "rack": rack, "labels": labels})
     return expanded
+
+
+def _of_modules(raw: dict[str, Any], section: DeviceSection) -> list[dict[str, Any]]:
+    """A point for each module of an agent that answers for several; else for its only one."""
+    if not section.modules:
+        return [{**raw, "oid": raw["oid"].replace("{module}", "1")}]
+    return [
+        {**raw, "id": f"{raw['id']}.{rack}", "rack": rack,
+         "oid": raw["oid"].replace("{module}", module)}
+        for module, rack in section.modules.items()
+    ]  # fmt: skip
 
 
 def _share(row: str) -> dict[str, Any]:
