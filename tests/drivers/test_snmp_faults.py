@@ -101,7 +101,7 @@ FAULTS: dict[str, Fault] = {
     "a flood": lambda agent, request: [b"\x30\x03\x02\x01\x01"] * 300,
     **{
         f"cut to {size} bytes": bent(lambda data, size=size: data[:size])
-        for size in (1, 2, 3, 7, 12, 20, 30, 45, 60)
+        for size in (1, 2, 3, 7, 12, 20, 30, 40)  # the reply of one point has some 45
     },
 }
 
