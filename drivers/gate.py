@@ -90,7 +90,7 @@ class Gate:
     async def give_back(
         self, leases: Sequence[Lease], target: Target, now_s: float
     ) -> list[Outcome]:
-        """End leases of one device as one change: relinquish, or the journaled or safe value.
+        """End leases that are one change: relinquish, or the journaled or safe value.
 
         Never blocked by a rule. Yields to an operator: a value that is neither ours nor what
         we replaced stays. Raises JournalError when the intent can't be made durable.
@@ -103,12 +103,14 @@ class Gate:
         except DriverError as error:
             reason = f"can't be read before giving back: {error}"
             return [Outcome(Unknown(x.point, reason), x) for x in leases]
-        yielded = [
-            Outcome(Overridden(x.point, found[x.point].priority, found[x.point].value), None)
+        if any(
+            values[x.point] is not None and not _is_ours(points[x.point], x, found[x.point])
             for x in leases
-            if values[x.point] is not None and not _is_ours(points[x.point], x, found[x.point])
-        ]
-        if yielded:
+        ):  # one of them is an operator's: what is one change is theirs as a whole
+            yielded = [
+                Outcome(Overridden(x.point, found[x.point].priority, found[x.point].value), None)
+                for x in leases
+            ]
             self._journal.outcome(now_s, 0, yielded)
             return yielded
         endings = [_ending(x, values[x.point], found[x.point], now_s) for x in leases]

@@ -1,0 +1,217 @@
+"""Commands to a running agent: status, mode, arm, kill, release, log, audit.
+
+They speak over the local socket in data_dir. kill and release also work when nobody answers.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json
+from agent.cli.options import config_option, json_option
+from agent.journal import Journal
+from agent.local import KILL_FILE, ask
+from config.loader import load_site, site_environment
+from drivers.gate import JournalError
+
+
+def _folder(config_path: Path) -> Path:
+    return Path(load_site(config_path).agent.data_dir)
+
+
+def _call(
+    config_path: Path, operation: str, arguments: dict[str, Any], as_json: bool
+) -> dict[str, Any]:
+    """Ask the agent; a refusal ends with 77, silence with 75."""
+    try:
+        reply = ask(_folder(config_path), operation, arguments)
+    except ConnectionError as error:
+        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
+    if not reply["ok"]:
+        code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
+        fail(str(reply["detail"].get("reason", "refused")), code)
+    detail: dict[str, Any] = reply["detail"]
+    if as_json:
+        print_json(detail)
+    return detail
+
+
+@click.command()
+@config_option
+@json_option
+def status(config_path: Path, as_json: bool) -> None:
+    """What the running agent sees, holds and may do."""
+    detail = _call(config_path, "status", {}, as_json)
+    if as_json:
+        return
+    modes, kpi = detail["modes"], detail["kpi"]
+    armed = ", ".join(modes["armed"]) or "nothing"
+    click.echo(
+        f"{detail['site']}: {modes['mode']}{' KILLED' if modes['killed'] else ''}, armed: {armed}"
+    )
+    for name in (
+        "wh_per_prompt",
+        "pue",
+        "total_kw",
+        "worst_inlet_c",
+        "worst_latency_p95_ms",
+        "worst_rack_kw",
+    ):
+        value = kpi[name]
+        click.echo(f"  {name:22} {'-' if value is None else f'{value:.4g}'}")
+    for row, finding in sorted(detail["rows"].items()):
+        click.echo(f"  row {row}: {finding['mms']}, D(x) {finding['ema']:.2f}")
+    for point, lease in sorted(detail["leases"].items()):
+        click.echo(f"  holds {point} = {lease['value']:g} for {lease['expires_s']:.0f} s more")
+    for what in ("yielded", "quarantined"):
+        for point, why in detail[what].items():
+            click.echo(f"  {what} {point}: {why}")
+    for lock in detail["tripped"]:
+        click.echo(f"  interlock {lock} has tripped (skadi arm --reset {lock})")
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("wanted", type=click.Choice(["advisory", "closed_loop"]))
+def mode(config_path: Path, as_json: bool, wanted: str) -> None:
+    """Lower the running mode, or raise it up to what the site file allows."""
+    operation = "mode.lower" if wanted == "advisory" else "mode.raise"
+    detail = _call(config_path, operation, {}, as_json)
+    if not as_json:
+        click.echo(f"mode {detail['mode']}, armed: {', '.join(detail['armed']) or 'nothing'}")
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("scope", required=False)
+@click.option("--off", is_flag=True, help="Disarm SCOPE instead.")
+@click.option("--resume", metavar="POINT", help="Take up a point again that an operator has left.")
+@click.option("--reset", metavar="INTERLOCK", help="Reset a tripped interlock.")
+def arm(
+    config_path: Path,
+    as_json: bool,
+    scope: str | None,
+    off: bool,
+    resume: str | None,
+    reset: str | None,
+) -> None:
+    """Arm SCOPE (row:A, zone:Z, equipment:E, hall), as far as the site file allows."""
+    match scope, resume, reset:
+        case str(), None, None:
+            operation, arguments = ("disarm" if off else "arm"), {"scope": scope}
+        case None, str(), None:
+            operation, arguments = "resume", {"point": resume}
+        case None, None, str():
+            operation, arguments = "interlock.reset", {"id": reset}
+        case _:
+            fail("give one of SCOPE, --resume POINT or --reset INTERLOCK", Exit.USAGE)
+    detail = _call(config_path, operation, arguments, as_json)
+    if not as_json:
+        click.echo(f"{operation}: {detail}")
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--clear", is_flag=True, help="Clear the kill switch (host and engineer only).")
+def kill(config_path: Path, as_json: bool, clear: bool) -> None:
+    """Stop all writing and give everything back. Works without network and broker."""
+    folder = _folder(config_path)
+    kill_file = folder / KILL_FILE
+    try:
+        if clear:
+            kill_file.unlink(missing_ok=True)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            kill_file.write_text("killed\n", encoding="utf-8")  # seen even if nobody answers
+    except OSError as error:
+        fail(f"{kill_file}: {error.strerror}: run as the agent's user")
+    _call(config_path, "kill.clear" if clear else "kill", {}, as_json)
+    if not as_json:
+        click.echo(
+            "kill switch cleared; mode is advisory" if clear else "killed: giving everything back"
+        )
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--journal", "journal_path", type=click.Path(path_type=Path),
+              help="The journal's file; with it no site file is needed.")  # fmt: skip
+def release(config_path: Path, as_json: bool, journal_path: Path | None) -> None:
+    """Give every held setpoint back to its device. Needs only the journal and the devices."""
+    from agent.release import release as give_back
+
+    path = journal_path or _journal(config_path)
+    try:
+        done = asyncio.run(give_back(path, site_environment(config_path, os.environ)))
+    except JournalError as error:
+        fail(str(error))
+    if as_json:
+        print_json(
+            {"given_back": done.given_back, "yielded": done.yielded, "left": dict(done.left)}
+        )
+    else:
+        click.echo(f"given back: {len(done.given_back)}, an operator holds: {len(done.yielded)}")
+    for point, why in done.left.items():
+        click.echo(f"skadi: still held: {point}: {why}", err=True)
+    if done.left:
+        raise click.exceptions.Exit(int(Exit.UNREACHABLE))
+
+
+def _journal(config_path: Path) -> Path:
+    return _folder(config_path) / "journal.db"
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--since", "since_seq", type=int, default=0, help="Only after this sequence number.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=200)
+def log(config_path: Path, as_json: bool, since_seq: int, limit: int) -> None:
+    """What the agent did, from its journal."""
+    path = _journal(config_path)
+    if not path.exists():
+        fail(f"{path} does not exist; has the agent run?")
+    journal = Journal(path)
+    try:
+        entries = journal.entries(since_seq, limit)
+    finally:
+        journal.close()
+    if as_json:
+        print_json(entries)
+        return
+    from agent.clock import utc
+
+    for e in entries:
+        rest = {k: v for k, v in e.items() if k not in ("seq", "at_s", "kind")}
+        click.echo(f"{e['seq']:6} {utc(e['at_s'])} {e['kind']:10} {rest}")
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("action", type=click.Choice(["verify"]))
+def audit(config_path: Path, as_json: bool, action: str) -> None:
+    """Follow the hash chain of the journal; any changed byte shows."""
+    path = _journal(config_path)
+    if not path.exists():
+        fail(f"{path} does not exist; has the agent run?")
+    try:
+        journal = Journal(path)
+        broken = journal.verify()
+        journal.close()
+    except JournalError as error:
+        fail(str(error))
+    if as_json:
+        print_json({"ok": broken is None, "first_bad_entry": broken})
+    elif broken is None:
+        click.echo("the log is whole")
+    if broken is not None:
+        fail(f"entry {broken} does not fit the chain: the log was changed after it was written")
+    assert action == "verify"

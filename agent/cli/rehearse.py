@@ -1,0 +1,140 @@
+"""`skadi rehearse`: the real agent on a plant in virtual time."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json
+from agent.cli.options import json_option
+from agent.plantsite import PlantError
+from agent.rehearse import Rehearsal, nominal_features
+from agent.rehearse import rehearse as run_rehearsal
+from control.ims_model import ImsModel, ModelError
+from control.layout import FEATURES
+
+
+@click.command()
+@click.option(
+    "--plant", default="hall", show_default=True, help="hall, or MODULE:CLASS of your own."
+)
+@click.option("--plant-arg", "plant_args", multiple=True, metavar="K=V", help="A plant's argument.")
+@click.option("--scenario", help="The bundled hall's scenario.")
+@click.option("--hours", type=float, default=24.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--controller", type=click.Choice(["skadi", "fixed"]), default="skadi", show_default=True
+)
+@click.option("--model", "model_path", type=click.Path(path_type=Path), help="A trained IMS model.")
+@click.option(
+    "--train-hours", type=float, default=0.0, help="Train IMS first on so many nominal hours."
+)
+@click.option(
+    "--train-to", type=click.Path(path_type=Path), help="Only train; write the model here."
+)
+@json_option
+def rehearse(
+    plant: str, plant_args: tuple[str, ...], scenario: str | None, hours: float, seed: int,
+    controller: str, model_path: Path | None, train_hours: float, train_to: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Run the whole agent against a plant in virtual time: days in seconds, by seed."""
+    from agent.logs import configure
+
+    configure(level="warning")
+    arguments = _arguments(plant, plant_args, scenario, seed)
+    try:
+        model = _model(model_path) or _train(plant, arguments, train_hours)
+        if train_to is not None:
+            if model is None:
+                fail("--train-to needs --train-hours", Exit.USAGE)
+            train_to.write_text(json.dumps(model.to_dict()), encoding="utf-8")
+            click.echo(f"wrote {train_to}", err=True)
+            return
+        plan = Rehearsal(plant, arguments, hours, controller, model=model)
+        with _progress("rehearsing", as_json) as progress:
+            result = asyncio.run(run_rehearsal(plan, progress))
+    except PlantError as error:
+        fail(str(error))
+    result |= {"scenario": scenario or "default", "seed": seed}
+    print_json(result) if as_json else _show(result)
+    if any(result["violation_steps"].values()):
+        raise click.exceptions.Exit(int(Exit.FAILURE))
+
+
+def _arguments(
+    plant: str, pairs: tuple[str, ...], scenario: str | None, seed: int
+) -> dict[str, str]:
+    arguments: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            fail(f"--plant-arg {pair!r}: write KEY=VALUE", Exit.USAGE)
+        arguments[key] = value
+    if scenario is not None:
+        arguments.setdefault("scenario", scenario)
+    if plant == "hall":
+        arguments.setdefault("seed", str(seed))
+    return arguments
+
+
+def _model(path: Path | None) -> ImsModel | None:
+    if path is None:
+        return None
+    try:
+        return ImsModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ModelError) as error:
+        fail(f"{path}: {error}", Exit.CONFIGURATION)
+
+
+def _train(plant: str, arguments: dict[str, str], hours: float) -> ImsModel | None:
+    """Train on the plant left alone, in its default scenario with another seed."""
+    if hours <= 0:
+        return None
+    from agent.training import TrainOptions, train_in_worker
+
+    nominal = {k: v for k, v in arguments.items() if k != "scenario"}
+    if "seed" in nominal:
+        nominal["seed"] = str(int(nominal["seed"]) + 1000)
+
+    async def work() -> ImsModel:
+        plan = Rehearsal(plant, nominal, hours, "fixed")
+        x, units = await nominal_features(plan, 10.0)
+        options = TrainOptions(span_rows=6, row_s=10.0)
+        return await train_in_worker(x, FEATURES, options, units)
+
+    return asyncio.run(work())
+
+
+class _progress:
+    """A progress bar on stderr in a terminal; nothing elsewhere."""
+
+    def __init__(self, what: str, quiet: bool) -> None:
+        self._show = sys.stderr.isatty() and not quiet
+        self._what = what
+        self._bar: Any = None
+
+    def __enter__(self) -> Any:
+        if not self._show:
+            return None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._bar.start()
+        task = self._bar.add_task(self._what, total=1.0)
+        return lambda share: self._bar.update(task, completed=share)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _show(result: dict[str, Any]) -> None:
+    for key, value in result.items():
+        if key in ("daily_total_kwh", "truth", "limits"):
+            continue
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        click.echo(f"{key:24} {text}")

@@ -1,0 +1,105 @@
+"""Commands about a site file: init, check, schema, once. None of them touches data_dir."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json, show_problems
+from agent.cli.options import config_option, json_option
+from agent.reading_json import reading_json
+from config.errors import ConfigError
+from config.loader import load_site
+from config.show import show_site
+from config.starter import starter_file
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default="site.toml")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def init(file: Path, force: bool) -> None:
+    """Write a commented start file for a site of your own."""
+    if file.exists() and not force:
+        fail(f"{file} exists; choose another name, or --force to overwrite it", Exit.USAGE)
+    try:
+        file.write_text(starter_file(), encoding="utf-8")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}: choose a folder you may write to")
+    click.echo(f"wrote {file}; next: edit the devices, then  skadi check -c {file}", err=True)
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--show", is_flag=True, help="Print the effective configuration, secrets masked.")
+def check(config_path: Path, as_json: bool, show: bool) -> None:
+    """Check a site file without touching the network. Every problem with its file, line and key."""
+    try:
+        site = load_site(config_path)
+    except ConfigError as error:
+        if as_json:
+            print_json([
+                {"file": p.file, "line": p.line, "key": p.key, "problem": p.text} for p in error.problems
+            ])  # fmt: skip
+        else:
+            show_problems(error, out=True)
+        raise click.exceptions.Exit(int(Exit.CONFIGURATION)) from None
+    if as_json:
+        print_json(show_site(site) if show else [])
+        return
+    if show:
+        click.echo(json.dumps(show_site(site), indent=2, ensure_ascii=False))
+    for line in _summary(site):
+        click.echo(line, err=True)
+
+
+def _summary(site: Any) -> list[str]:
+    writable = site.writable_points.values()
+    lines = [
+        f"{site.source}: ok: {len(site.devices)} devices, {len(site.points)} points,"
+        f" {len(site.writable_points)} writable, {len(site.racks)} racks in {len(site.rows)} rows"
+    ]
+    for p in writable:
+        w = p.writable
+        safe = f"{w.safe_value:g} {p.unit}" if w.safe_value is not None else "its baseline"
+        how = "relinquish (Null)" if w.relinquish else f"baseline or {safe}, whichever is safer"
+        lines.append(f"  {p.key}: {w.min:g}..{w.max:g} {p.unit}, given back by: {how}")
+    return lines
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["config"]), default="config")
+def schema(what: str) -> None:
+    """Print the JSON schema of a site file, for editors."""
+    from config.jsonschema import site_schema
+
+    click.echo(json.dumps(site_schema(), indent=2))
+
+
+@click.command()
+@config_option
+@json_option
+def once(config_path: Path, as_json: bool) -> None:
+    """Read every point once and print it. Writes nothing anywhere."""
+    from agent.logs import configure
+    from agent.once import read_all
+
+    configure(level="error")
+    site = load_site(config_path)
+    readings, failures = asyncio.run(read_all(site))
+    rows = [reading_json(site.points[r.point], r) for r in readings]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            value = "-" if row["value"] is None else f"{row['value']:.6g}"
+            name = f"{row['device']}/{row['point']}"
+            click.echo(f"{name:40} {value:>12} {row['unit']:5} {row['quality']:8} {row['reason']}")
+    for device, reason in failures.items():
+        click.echo(f"skadi: {device}: {reason}", err=True)
+    sys.stdout.flush()
+    if failures:
+        raise click.exceptions.Exit(int(Exit.UNREACHABLE))

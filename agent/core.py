@@ -1,0 +1,312 @@
+"""The agent: composes the parts and owns the control state. One instance a site.
+
+    poll -> store -> snapshot -> observe / fast / slow (control.decide) -> executor -> journal
+                                                                     \\-> mirror, history, log
+
+Knows no protocol and no broker; the same object runs in real time, faster than real time
+and in virtual time. Decides nothing that control/ should decide.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from agent.clock import Clock
+from agent.executor import Executor
+from agent.journal import Journal
+from agent.kpi import Meter
+from agent.memory import Memory
+from agent.store import Store
+from config.site import Device, Point, Site
+from control import decide, leases, modes
+from control.decide import Decision, Setting
+from control.guardrails import objections
+from control.ims_model import ImsModel
+from control.layout import Layout
+from control.modes import Event, Modes, Refusal
+from control.monitor import fit
+from control.slow_loop import Judgement, watch
+from control.state import ControlState
+from control.types import (
+    Applied,
+    Denial,
+    Ending,
+    Outcome,
+    Permit,
+    Reading,
+    Snapshot,
+    Target,
+    Verdict,
+)
+from drivers.gate import Gate, JournalError
+
+log = structlog.get_logger("skadi")
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the agent did since it started."""
+
+    writes: int = 0
+    confirmed: int = 0
+    rollbacks: int = 0
+    protective: int = 0
+    denied: int = 0
+
+
+class Agent:
+    """The decision path of one site, with its memory."""
+
+    def __init__(
+        self,
+        site: Site,
+        clock: Clock,
+        journal: Journal,
+        gate_of: Callable[[Callable[[Point], bool]], Gate],
+        model: ImsModel | None = None,
+    ) -> None:
+        self.site, self.clock, self.journal = site, clock, journal
+        self.layout = Layout(site)
+        self.store = Store(self.layout)
+        self.meter = Meter(self.layout)
+        self.memory = Memory(journal, clock)
+        self.setting = Setting.of(self.layout, fit(self.layout, model) if model else None)
+        self.control = self.memory.recall(site)
+        self.counts = Counts()
+        self.listeners: list[Listener] = []
+        self._cycle = 0
+        self.executor = Executor(
+            gate_of(self._may_write), site.points, clock, lambda: self.control.leases
+        )
+
+    # -- what other parts ask and tell
+
+    def take(self, device: Device, readings: Sequence[Reading]) -> None:
+        """A poll has brought readings."""
+        self.store.update(readings)
+        self.tell("readings", {"device": device, "readings": readings})
+
+    def snapshot(self) -> Snapshot:
+        """All readings as they stand now."""
+        return self.store.snapshot(self.clock.now_s())
+
+    def use_model(self, model: ImsModel) -> None:
+        """Judge by another trained model from now on. Raises ValueError when it does not fit."""
+        self.setting = Setting.of(self.layout, fit(self.layout, model))
+        self.control = replace(self.control, monitor=None, findings={})
+
+    def tell(self, kind: str, detail: dict[str, Any]) -> None:
+        """Pass something on to mirror, history and screen. A listener's failure is its own."""
+        for listener in self.listeners:
+            try:
+                listener(kind, detail)
+            except Exception:
+                log.exception("listener failed", kind=kind)
+
+    async def change_mode(
+        self, event: Event, scope: str, channel: str, role: str
+    ) -> Modes | Refusal:
+        """Apply a mode event; what is no longer allowed is given back at once."""
+        result = modes.step(self.control.modes, event, scope, channel, role)
+        body = {"event": event.value, "scope": scope, "channel": channel, "role": role}
+        if isinstance(result, Refusal):
+            self.note("mode_refused", {**body, "reason": result.reason})
+            return result
+        self.control = replace(self.control, modes=result)  # first: nothing new may start
+        self.memory.keep_modes(result)
+        self.note(
+            "mode",
+            {
+                **body,
+                "mode": result.mode.value,
+                "armed": sorted(result.armed),
+                "killed": result.killed,
+            },
+        )
+        await self._end(leases.endings(self._case(self.snapshot())))
+        return result
+
+    # -- the jobs
+
+    async def observe(self) -> None:
+        """Score every rack and row; say what has changed state."""
+        before = self.control.findings
+        snapshot = self.snapshot()
+        self.control = decide.observe(self.setting, snapshot, self.control)
+        self.meter.step(snapshot)
+        for unit, finding in self.control.findings.items():
+            old = before.get(unit)
+            if unit.startswith("row:") and (old is None or old.state != finding.state):
+                self._say_state(finding.unit, finding)
+        self.tell("findings", {"findings": self.control.findings, "now_s": snapshot.now_s})
+        self.tell("kpi", self.meter.kpi(snapshot) | {"counts": self.counts})
+
+    async def fast(self) -> None:
+        """Answer trouble, end what must end."""
+        snapshot, cycle = self.snapshot(), self._next_cycle("f")
+        decision = decide.fast(self.setting, snapshot, self.control, cycle)
+        self.control = decision.state
+        for trouble in decision.troubles:
+            self.tell(
+                "trouble", {"row": trouble.row, "grade": trouble.grade, "reason": trouble.reason}
+            )
+        await self._end(list(decision.endings))
+        await self._carry_out(decision, snapshot)
+
+    async def slow(self) -> None:
+        """Judge, learn, propose; renew what still stands."""
+        snapshot, cycle = self.snapshot(), self._next_cycle("s")
+        decision = decide.slow(self.setting, snapshot, self.control, cycle)
+        self.control = decision.state
+        for judged in decision.judged:
+            self._say_judged(judged)
+        await self._end(list(decision.endings))
+        if decision.renewals:
+            try:
+                self.journal.renew(snapshot.now_s, decision.renewals)
+                self.control = leases.with_renewed(self.control, decision.renewals)
+            except JournalError as error:
+                log.error("leases can't be renewed", error=str(error))
+        await self._carry_out(decision, snapshot)
+
+    async def recover(self) -> None:
+        """At start: what a former run may have left on a device is given back.
+
+        Nothing is known of what happened since; the optimizer finds its way again from the
+        baseline. Called when devices have been read once.
+        """
+        held = list(self.control.leases)
+        if held:
+            self.note("recover", {"held": held})
+            await self._end([Ending(p, Target.BASELINE, "left by a former run") for p in held])
+
+    async def stop(self) -> None:
+        """Give back what the policy says. Called after the jobs have ended."""
+        if self.site.agent.on_stop == "release":
+            held = list(self.control.leases)
+            await self._end([Ending(p, Target.BASELINE, "the agent stops") for p in held])
+
+    # -- how a decision becomes an act
+
+    def _case(self, snapshot: Snapshot) -> Any:
+        return self.setting.case(snapshot, self.control)
+
+    def _may_write(self, point: Point) -> bool:
+        return modes.may_write(self.control.modes, point)
+
+    def _next_cycle(self, loop: str) -> str:
+        self._cycle += 1
+        return f"{loop}{self._cycle}"
+
+    async def _carry_out(self, decision: Decision, snapshot: Snapshot) -> None:
+        for verdict in decision.verdicts:
+            match verdict:
+                case Permit():
+                    await self._apply(verdict, snapshot)
+                case Denial():
+                    self.counts.denied += 1
+                    self._say_denied(verdict, snapshot)
+
+    async def _apply(self, permit: Permit, snapshot: Snapshot) -> None:
+        proposal = permit.proposal
+        outcomes, undone = await self.executor.apply(permit)
+        case = self._case(self.snapshot())
+        self.control = leases.after_write(case, permit, outcomes)
+        if undone:
+            self.control = leases.after_ending(replace(case, state=self.control), undone)
+        applied = [o for o in outcomes if isinstance(o.receipt, Applied)]
+        self.counts.writes += len(outcomes)
+        self.counts.confirmed += len(applied)
+        complete = len(applied) == len(proposal.changes)
+        if complete and proposal.loop == "slow":
+            predicted = decide.predicted_cooling_kw(self.setting, snapshot, self.control, proposal)
+            self.control = watch(replace(case, state=self.control, snapshot=snapshot), proposal)
+            self.control = decide.with_prediction(self.control, proposal.move, predicted)
+        if complete and proposal.kind == "protective":
+            self.counts.protective += 1
+        self.memory.keep_budgets(self.control)
+        self._say_action(permit, outcomes, complete)
+
+    async def _end(self, endings: list[Ending]) -> None:
+        if not endings:
+            return
+        outcomes = await self.executor.end(endings)
+        self.control = leases.after_ending(self._case(self.snapshot()), outcomes)
+        self.memory.keep_budgets(self.control)
+        why = {e.point: e for e in endings}
+        for outcome in outcomes:
+            ending = why[outcome.receipt.point]
+            rolled_back = ending.target is Target.PREVIOUS
+            self.counts.rollbacks += rolled_back
+            self.tell("ending", {
+                "point": ending.point, "target": ending.target.value, "reason": ending.reason,
+                "receipt": type(outcome.receipt).__name__.lower(), "ts_s": self.clock.now_s(),
+                "detail": outcome.receipt,
+            })  # fmt: skip
+            log.info("given back" if isinstance(outcome.receipt, Applied) else "not given back yet",
+                     point=ending.point, to=ending.target.value, reason=ending.reason,
+                     receipt=type(outcome.receipt).__name__)  # fmt: skip
+
+    # -- what is said about it
+
+    def note(self, kind: str, body: dict[str, Any]) -> None:
+        """Write an act into the journal's log and tell listeners."""
+        try:
+            self.journal.note(self.clock.now_s(), kind, body)
+        except JournalError as error:
+            log.critical("journal can't be written", error=str(error))
+        log.info(kind, **body)
+        self.tell("event", {"kind": kind, **body})
+
+    def _say_state(self, unit: str, finding: Any) -> None:
+        log.info("row changed state", unit=unit, mms=finding.state, deviation=round(finding.deviation, 3),
+                 ema=round(finding.ema, 3), most_from=list(finding.top))  # fmt: skip
+        self.tell("event", {"kind": "mms", "unit": unit, "state": finding.state, "ema": finding.ema,
+                            "deviation": finding.deviation, "top": list(finding.top)})  # fmt: skip
+
+    def _say_denied(self, denial: Denial, snapshot: Snapshot) -> None:
+        proposal = denial.proposal
+        detail = _about(proposal) | {"rule": denial.rule, "numbers": denial.numbers}
+        if denial.rule == "mode":
+            rest = objections(self._case(snapshot), proposal)
+            detail["would"] = not [r for r in rest if not r.startswith("mode")]
+        log.debug("denied", **detail)
+        self.tell("decision", detail | {"verdict": "denied", "ts_s": snapshot.now_s})
+
+    def _say_action(self, permit: Permit, outcomes: list[Outcome], complete: bool) -> None:
+        detail = _about(permit.proposal) | {
+            "cycle": permit.cycle,
+            "complete": complete,
+            "receipts": {o.receipt.point: type(o.receipt).__name__.lower() for o in outcomes},
+            "why": [repr(o.receipt) for o in outcomes if not isinstance(o.receipt, Applied)],
+            "ts_s": self.clock.now_s(),
+        }
+        say = log.info if complete else log.warning
+        say("action", **{k: v for k, v in detail.items() if k not in ("ts_s",)})
+        self.tell("action", detail)
+
+    def _say_judged(self, judged: Judgement) -> None:
+        v = judged.verification
+        detail = _about(v.proposal) | {
+            "inlet_before_c": v.inlet_before_c, "inlet_c": judged.inlet_c,
+            "predicted_inlet_k": v.effect.inlet_c, "undo": judged.undo, "ts_s": self.clock.now_s(),
+        }  # fmt: skip
+        self.tell("judged", detail)
+
+
+def _about(proposal: Any) -> dict[str, Any]:
+    """A proposal for people and topics."""
+    return {
+        "id": proposal.id, "loop": proposal.loop, "move": proposal.move, "scope": proposal.scope,
+        "kind": str(proposal.kind), "reason": proposal.reason,
+        "changes": {c.point: [c.old, c.new] for c in proposal.changes},
+        "predicted_kw": proposal.effect.total_power_kw,
+        "predicted_sigma_kw": proposal.effect.total_power_sigma_kw,
+    }  # fmt: skip
+
+
+__all__ = ["Agent", "ControlState", "Counts", "Verdict"]

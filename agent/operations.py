@@ -1,0 +1,175 @@
+"""Every operation on a running agent, in one table: name, arguments, role, function.
+
+CLI, MQTT and HTTP are adapters over it: the same call, the same result, the same audit entry.
+Raising anything takes an engineer on the host; the functions here don't trust adapters with it.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agent.core import Agent
+from control.modes import Event, Modes, Refusal
+from control.state import Trip
+
+
+class NoArguments(BaseModel):
+    """An operation that takes nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ScopeArguments(NoArguments):
+    """An operation on one armed scope."""
+
+    scope: str
+
+
+class PointArguments(NoArguments):
+    """An operation on one point."""
+
+    point: str
+
+
+class InterlockArguments(NoArguments):
+    """An operation on one interlock."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, over which channel (cli, signal, file, mqtt, http), in which role."""
+
+    principal: str
+    channel: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a call. `refused`: a limit or a role said no."""
+
+    ok: bool
+    detail: dict[str, Any]
+    refused: bool = False
+
+
+Function = Callable[[Agent, Any, Caller], Awaitable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table."""
+
+    name: str
+    arguments: type[BaseModel]
+    role: str  # the least role: viewer < operator < engineer
+    changes: bool
+    run: Function
+
+
+RANK = {"viewer": 0, "operator": 1, "engineer": 2}
+
+
+def modes_json(modes: Modes) -> dict[str, Any]:
+    """The running modes for people and topics."""
+    return {
+        "mode": modes.mode.value, "ceiling": modes.ceiling.value, "killed": modes.killed,
+        "armed": sorted(modes.armed), "may_act": modes.may_act,
+    }  # fmt: skip
+
+
+def _mode_event(event: Event) -> Function:
+    async def run(agent: Agent, arguments: Any, caller: Caller) -> Result:
+        scope = getattr(arguments, "scope", "")
+        result = await agent.change_mode(event, scope, caller.channel, caller.role)
+        if isinstance(result, Refusal):
+            return Result(False, {"reason": result.reason}, refused=True)
+        return Result(True, modes_json(result))
+
+    return run
+
+
+async def _status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
+    snapshot = agent.snapshot()
+    state = agent.control
+    kpi = agent.meter.kpi(snapshot)
+    return Result(True, {
+        "site": agent.site.id, "area": agent.site.area, "modes": modes_json(state.modes), "kpi": kpi,
+        "leases": {k: {"value": x.value, "baseline": x.baseline, "expires_s": x.expires_s - snapshot.now_s}
+                   for k, x in state.leases.items()},
+        "rows": {u.removeprefix("row:"): {"mms": f.state, "deviation": f.deviation, "ema": f.ema}
+                 for u, f in state.findings.items() if u.startswith("row:")},
+        "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
+        "tripped": sorted(i for i, t in state.trips.items() if t.tripped),
+        "counts": {k: getattr(agent.counts, k) for k in agent.counts.__slots__},
+    })  # fmt: skip
+
+
+async def _resume(agent: Agent, arguments: PointArguments, caller: Caller) -> Result:
+    point = arguments.point
+    state = agent.control
+    if caller.channel not in ("cli", "file"):
+        return Result(
+            False, {"reason": "resuming a point takes a person on the host"}, refused=True
+        )
+    if point not in state.yielded and point not in state.quarantined:
+        return Result(False, {"reason": f"{point} is neither yielded nor quarantined"})
+    yielded = {k: v for k, v in state.yielded.items() if k != point}
+    quarantined = {k: v for k, v in state.quarantined.items() if k != point}
+    agent.control = replace(state, yielded=yielded, quarantined=quarantined)
+    agent.memory.keep_budgets(agent.control)
+    return Result(True, {"resumed": point})
+
+
+async def _reset(agent: Agent, arguments: InterlockArguments, caller: Caller) -> Result:
+    if caller.channel not in ("cli", "file"):
+        return Result(False, {"reason": "an interlock is reset on the host"}, refused=True)
+    if arguments.id not in agent.control.trips:
+        return Result(False, {"reason": f"no interlock {arguments.id!r}"})
+    agent.control = replace(agent.control, trips={**agent.control.trips, arguments.id: Trip()})
+    return Result(True, {"reset": arguments.id})
+
+
+OPERATIONS: dict[str, Operation] = {
+    o.name: o
+    for o in (
+        Operation("status", NoArguments, "viewer", False, _status),
+        Operation("mode.lower", NoArguments, "operator", True, _mode_event(Event.LOWER)),
+        Operation("mode.raise", NoArguments, "engineer", True, _mode_event(Event.RAISE)),
+        Operation("arm", ScopeArguments, "engineer", True, _mode_event(Event.ARM)),
+        Operation("disarm", ScopeArguments, "operator", True, _mode_event(Event.DISARM)),
+        Operation("kill", NoArguments, "operator", True, _mode_event(Event.KILL)),
+        Operation("kill.clear", NoArguments, "engineer", True, _mode_event(Event.CLEAR)),
+        Operation("resume", PointArguments, "engineer", True, _resume),
+        Operation("interlock.reset", InterlockArguments, "engineer", True, _reset),
+    )
+}
+
+
+async def call(agent: Agent, name: str, arguments: Any, caller: Caller) -> Result:
+    """Check and run one operation; a change is in the audit log whatever came of it."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        return Result(False, {"reason": f"unknown operation {name!r}"})
+    if RANK.get(caller.role, -1) < RANK[operation.role]:
+        result = Result(False, {"reason": f"{name} needs role {operation.role}"}, refused=True)
+    else:
+        try:
+            parsed = operation.arguments.model_validate(arguments)
+        except ValidationError as error:
+            reason = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+            )
+            result = Result(False, {"reason": reason})
+        else:
+            result = await operation.run(agent, parsed, caller)
+    if operation.changes:
+        agent.note("command", {
+            "operation": name, "arguments": arguments, "principal": caller.principal,
+            "channel": caller.channel, "role": caller.role, "ok": result.ok, "detail": result.detail,
+        })  # fmt: skip
+    return result

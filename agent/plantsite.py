@@ -1,0 +1,119 @@
+"""A site made from a plant's own list of points: for rehearsing on any plant without a file.
+
+Decides defaults only: envelopes come from the plant, limits and cadence from the schema's
+defaults, stretched where the plant's native step is longer.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from config.addresses import NamedAddress
+from config.quantities import QUANTITIES, SAFE_DIRECTION
+from config.schema import (
+    AgentSection,
+    HistorySection,
+    ImsSection,
+    LimitsSection,
+    LoopsSection,
+    MmsSection,
+    OptimizerSection,
+)
+from config.site import Device, Point, Site, Writable
+
+# Quantity -> (min_interval_s, settle_s): how long a change takes to show. Judgement, after the
+# field notes on chilled water (tens of minutes) and air (minutes).
+_PACE: dict[str, tuple[float, float]] = {
+    "chilled_water_setpoint_c": (600.0, 600.0),
+    "traffic_share_pct": (120.0, 120.0),
+    "batch_window_ms": (120.0, 120.0),
+    "admission_pct": (120.0, 60.0),
+}
+_AIR_PACE = (180.0, 180.0)
+
+
+class PlantPoint(Protocol):
+    """What a plant says of one of its points; None where an attribute does not apply."""
+
+    id: str
+    quantity: str
+    unit: str
+    row: str | None
+    rack: str | None
+    writable: bool
+    min: float | None
+    max: float | None
+    max_step: float | None
+    baseline: float | None
+
+
+class PlantError(Exception):
+    """A plant that does not keep its contract. The message names the point and what to do."""
+
+
+def plant_site(points: Iterable[PlantPoint], step_s: float, name: str = "rehearsal") -> Site:
+    """Make a closed-loop, fully armed, simulated site of a plant's points."""
+    by_device: dict[str, list[Point]] = {}
+    slowest_s = max(15.0, 3.0 * step_s)
+    listed = list(points)
+    # Where no rack is measured, zones and single probes stand in for racks.
+    probe = "inlet_c" if any(p.quantity == "inlet_c" for p in listed) else "zone_c"
+    for p in listed:
+        by_device.setdefault(_device(p.id), []).append(_point(p, slowest_s, probe))
+    devices = tuple(
+        Device(id=d, protocol="plant", points=tuple(ps), poll_interval_s=step_s)
+        for d, ps in by_device.items()
+    )
+    lease_s = max(900.0, 4.0 * step_s)
+    return Site(
+        id=name, area="hall", timezone="UTC", simulated=True, devices=devices,
+        agent=AgentSection(mode="closed_loop", armed=("hall",), stale_after_s=slowest_s, poll_interval_s=step_s),
+        loops=LoopsSection(), ims=ImsSection(), mms=MmsSection(), optimizer=OptimizerSection(),
+        limits=LimitsSection(lease_s=lease_s, release_after_s=max(60.0, 3.0 * step_s), max_changes_at_once=12),
+        history=HistorySection(), mqtt=None, api=None,
+    )  # fmt: skip
+
+
+def _device(point_id: str) -> str:
+    device, slash, _ = point_id.partition("/")
+    return device if slash else "plant"
+
+
+def _point(p: PlantPoint, max_age_s: float, probe: str) -> Point:
+    about = QUANTITIES.get(p.quantity)
+    if about is None:
+        raise PlantError(
+            f"point {p.id!r}: unknown quantity {p.quantity!r}; see the list in the docs"
+        )
+    if p.unit != about.unit:
+        raise PlantError(f"point {p.id!r}: {p.quantity} is in {about.unit!r}, not {p.unit!r}")
+    device = _device(p.id)
+    short = p.id.partition("/")[2] or p.id
+    is_probe = p.quantity == probe and not p.writable
+    rack = p.rack or (p.id if is_probe else None)
+    equipment = f"{device}.{p.quantity}" if p.quantity in _PACE and device != "plant" else device
+    if device == "plant" and p.writable:
+        equipment = p.id
+    return Point(
+        key=f"{device}/{short}", device=device, id=short,
+        quantity="inlet_c" if is_probe else p.quantity,
+        unit=about.unit, address=NamedAddress(p.id), equipment=equipment, row=p.row, rack=rack,
+        zone=f"row-{p.row}" if p.row and p.writable else None,
+        max_age_s=max_age_s, max_slew_per_s=about.max_slew_per_s,
+        writable=_writable(p) if p.writable else None,
+    )  # fmt: skip
+
+
+def _writable(p: PlantPoint) -> Writable:
+    bounds: dict[str, Any] = {"min": p.min, "max": p.max}
+    if any(v is None for v in bounds.values()):
+        raise PlantError(f"point {p.id!r}: a writable point needs min and max")
+    low, high = float(bounds["min"]), float(bounds["max"])
+    interval_s, settle_s = _PACE.get(p.quantity, _AIR_PACE)
+    direction = SAFE_DIRECTION.get(p.quantity, 0)
+    extreme = {1: high, -1: low}.get(direction)
+    cooling = p.quantity in ("fan_rpm_pct", "pump_rpm_pct")
+    safe = extreme if cooling else p.baseline if direction else None
+    return Writable(
+        min=low, max=high, max_step=p.max_step or max((high - low) / 10.0, 1e-6),
+        min_interval_s=interval_s, settle_s=settle_s, max_writes_per_day=400, safe_value=safe,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Reads every device in a task of its own, each with its deadline, back-off and stagger.
+
+A dead or slow device never delays another. Loss is logged once and recovery once. Decides
+nothing about values: drivers make readings, the store ages them.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import structlog
+
+from agent.clock import Clock
+from config.site import Device
+from control.types import Quality, Reading
+from drivers.contract import Driver, DriverError
+
+log = structlog.get_logger(__name__)
+
+BACK_OFF_FACTOR = 2.0
+BACK_OFF_MOST = 12.0  # times the device's own period
+
+OnReadings = Callable[[Device, list[Reading]], None]
+
+
+@dataclass(slots=True)
+class DeviceStats:
+    """What polling one device has been like."""
+
+    polls: int = 0
+    errors: int = 0
+    failing: int = 0  # errors in a row; 0: it answers
+    last_error: str = ""
+    last_good_s: float | None = None
+
+
+@dataclass(slots=True)
+class Poller:
+    """Polls the devices of a site. `on_readings` gets one list a device a cycle."""
+
+    drivers: Sequence[Driver]
+    clock: Clock
+    on_readings: OnReadings
+    seed: int = 0
+    stats: dict[str, DeviceStats] = field(default_factory=dict)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start one task a device, spread over the first period."""
+        count = max(len(self.drivers), 1)
+        for i, driver in enumerate(self.drivers):
+            delay_s = driver.device.poll_interval_s * i / count
+            task = asyncio.create_task(self._poll(driver, delay_s), name=f"poll {driver.device.id}")
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Stop polling and wait until every task has let go of its device."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def poll_once(self, driver: Driver) -> bool:
+        """Read a device once and pass its readings on. False: it did not answer."""
+        device = driver.device
+        stats = self.stats.setdefault(device.id, DeviceStats())
+        stats.polls += 1
+        now_s = self.clock.now_s()
+        try:
+            readings = await driver.read(now_s)
+        except DriverError as error:
+            self._lost(device, stats, str(error))
+        except Exception as error:  # a driver's bug must not end polling of its device
+            log.exception("driver failed", device=device.id)
+            self._lost(device, stats, f"{type(error).__name__}: {error}")
+        else:
+            if stats.failing:
+                log.info("device answers again", device=device.id, after_errors=stats.failing)
+            stats.failing, stats.last_error, stats.last_good_s = 0, "", now_s
+            self.on_readings(device, readings)
+            return True
+        reason = f"no answer: {stats.last_error}"
+        unknown = [Reading(p.key, None, now_s, Quality.UNKNOWN, reason) for p in device.points]
+        self.on_readings(device, unknown)
+        return False
+
+    def _lost(self, device: Device, stats: DeviceStats, error: str) -> None:
+        stats.errors += 1
+        stats.failing += 1
+        stats.last_error = error
+        if stats.failing == 1:
+            log.warning("device does not answer", device=device.id, at=device.address, error=error)
+
+    async def _poll(self, driver: Driver, delay_s: float) -> None:
+        """Poll on a fixed grid; back off with jitter while the device does not answer."""
+        jitter = Random(f"{self.seed}/{driver.device.id}")
+        period_s = driver.device.poll_interval_s
+        await self.clock.sleep_s(delay_s)
+        due_s = self.clock.boot_s()
+        while True:
+            answered = await self.poll_once(driver)
+            failing = self.stats[driver.device.id].failing
+            wait_s = period_s
+            if not answered:
+                factor = min(BACK_OFF_FACTOR ** (failing - 1), BACK_OFF_MOST)
+                wait_s = period_s * factor * jitter.uniform(0.8, 1.2)
+            due_s = max(due_s + wait_s, self.clock.boot_s())
+            await self.clock.sleep_s(due_s - self.clock.boot_s())
