@@ -24,13 +24,11 @@ from drivers.bacnet_codec import (
     VALUE_TAGS,
     WRITE_PROPERTY,
     Failure,
-    Item,
     Ref,
-    Value,
-    encode_value,
     encode_write,
 )
 from drivers.bacnet_net import Abort, Ack, Network, Outcome, Reject, join, leave
+from drivers.bacnet_tags import Item, Value, encode_value
 from drivers.contract import NotSent, Permanent, Refused, Transient
 from drivers.judge import Judge, judge_of
 

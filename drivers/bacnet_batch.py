@@ -15,8 +15,6 @@ from drivers.bacnet_codec import (
     READ_PROPERTY,
     READ_PROPERTY_MULTIPLE,
     Failure,
-    Item,
-    Malformed,
     Ref,
     decode_read,
     decode_read_multiple,
@@ -24,6 +22,7 @@ from drivers.bacnet_codec import (
     encode_read_multiple,
 )
 from drivers.bacnet_net import Abort, Ack, Outcome, Reject
+from drivers.bacnet_tags import Item, Malformed
 from drivers.contract import Permanent, Transient
 
 Ask = Callable[[int, bytes], Awaitable[Outcome]]

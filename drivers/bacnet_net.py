@@ -35,10 +35,12 @@ from bacpypes3.comm import ServiceAccessPoint
 from bacpypes3.pdu import Address
 
 from config.site import Device
-from drivers.bacnet_codec import Failure, Malformed, decode_error
+from drivers.bacnet_codec import Failure, decode_error
+from drivers.bacnet_tags import Malformed
 from drivers.contract import NotSent, Permanent, Transient
 
 DEFAULT_PORT = 47_808
+BIND_TIMEOUT_S = 2.0
 NO_RESPONSE = 65  # bacpypes3's own abort reason when nothing came
 # Services of the local device that nobody may use: it is a client.
 REFUSED_SERVICES = (
@@ -150,7 +152,7 @@ async def join(device: Device) -> tuple[Network, Address]:
     async with _process.lock:
         network = _process.network
         if network is None or network.loop is not asyncio.get_running_loop():
-            network = _process.network = _start(_local_address(device, host))
+            network = _process.network = await _start(_local_address(device, host))
         elif device.local_address and _parse(device.local_address) != network.local:
             raise Permanent(
                 f"device {device.id}: local_address {device.local_address} differs from"
@@ -237,7 +239,7 @@ def _outlast(network: Network, timeout_s: float) -> None:
     device.apduTimeout = max(int(device.apduTimeout), needed_ms)
 
 
-def _start(local: str) -> Network:
+async def _start(local: str) -> Network:
     ip, port = local.split("/")[0], int(local.rpartition(":")[2])
     if not _is_free(ip, port):
         raise Permanent(
@@ -256,7 +258,19 @@ def _start(local: str) -> Network:
     app.do_IAmRequest = None  # a cache that strangers could fill without end
     _pass_bodies_through(app)
     _only_known_hosts(network)
+    await _bound(network)
     return network
+
+
+async def _bound(network: Network) -> None:
+    """Wait for the sockets: bacpypes3 opens them in tasks, and would try for ever."""
+    tasks = [t for link in network.app.link_layers.values() for t in link.server._transport_tasks]
+    _, pending = await asyncio.wait(tasks, timeout=BIND_TIMEOUT_S)
+    if pending:
+        for task in pending:
+            task.cancel()
+        await network.lite._disconnect()
+        raise Permanent(f"BACnet: {network.local} can't be bound; set local_address to a free one")
 
 
 def _keep_quiet(app: Any) -> None:

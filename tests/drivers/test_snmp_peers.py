@@ -29,6 +29,13 @@ ENV = {
     "BAD": "x" * 12,
 }
 USERS = {"sha1": "SHA", "sha256": "SHA-256", "sha512": "SHA-512", "md5": "MD5"}
+CIPHERS = {
+    "des": "DES",
+    "aes192": "AES192",
+    "aes256": "AES256",
+    "aes192c": "AES192C",
+    "aes256c": "AES256C",
+}
 
 pytestmark = pytest.mark.peer
 
@@ -50,6 +57,9 @@ def snmpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         lines += [f"createUser u-{name} {spelled} sign-here-12 AES hide-here-12",
                   f"rwuser u-{name} authpriv",
                   f"createUser s-{name} {spelled} sign-here-12", f"rouser s-{name} auth"]  # fmt: skip
+    for name, spelled in CIPHERS.items():
+        lines += [f"createUser p-{name} SHA sign-here-12 {spelled} hide-here-12",
+                  f"rouser p-{name} authpriv"]  # fmt: skip
     (folder / "snmpd.conf").write_text("\n".join(lines) + "\n")
     process = subprocess.Popen(
         [program, "-C", "-c", str(folder / "snmpd.conf"), "-f", "-Lf", str(folder / "log"),
@@ -97,6 +107,8 @@ AUTHS = {
     "v2c": AuthSection(community=SecretRef(env="RO")),
     "v3 noAuthNoPriv": v3("open", None, None),
     **{f"v3 {n} AES": v3(f"u-{n}", auth_protocol=n) for n in USERS},
+    "v1": AuthSection(version="1", community=SecretRef(env="RO")),
+    **{f"v3 {n}": v3(f"p-{n}", auth_protocol="sha1", priv_protocol=n) for n in CIPHERS},
     **{f"v3 {n} authNoPriv": v3(f"s-{n}", priv=None, auth_protocol=n) for n in USERS},
 }
 
