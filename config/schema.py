@@ -153,20 +153,24 @@ class ApiSection(Section):
 
 
 class AuthSection(Section):
-    """SNMP credentials: a v2c community, or a v3 user with its passwords."""
+    """SNMP credentials: a v1 or v2c community, or a v3 user with its passwords.
 
-    version: Literal["2c", "3"] = "2c"
+    aes192 and aes256 lengthen a short key as Blumenthal's draft has it (net-snmp), aes192c
+    and aes256c as Reeder's (Cisco, and many others).
+    """
+
+    version: Literal["1", "2c", "3"] = "2c"
     community: SecretRef | None = None
     user: str | None = None
     auth_password: SecretRef | None = None
     priv_password: SecretRef | None = None
     auth_protocol: Literal["sha1", "sha224", "sha256", "sha384", "sha512", "md5"] = "sha256"
-    priv_protocol: Literal["aes128", "aes192", "aes256", "des"] = "aes128"
+    priv_protocol: Literal["aes128", "aes192", "aes256", "aes192c", "aes256c", "des"] = "aes128"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.version == "2c" and self.community is None:
-            raise ValueError('version "2c" needs community = { env = "NAME" }')
+        if self.version != "3" and self.community is None:
+            raise ValueError(f'version "{self.version}" needs community = {{ env = "NAME" }}')
         if self.version == "3" and not self.user:
             raise ValueError('version "3" needs user')
         if self.priv_password is not None and self.auth_password is None:

@@ -2,16 +2,16 @@
 
 Decides what a raw value means for its point: a value in the quantity's unit, or missing,
 or bad with its reason. A sentinel, text that is no number, or a value outside the
-quantity's plausible band never becomes a good reading. Speaks through drivers.snmp_session;
-the rare v3 algorithms go through pysnmp behind the same interface.
+quantity's plausible band never becomes a good reading. Speaks through drivers.snmp_session.
 """
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from config.addresses import SnmpAddress
+from config.schema import AuthSection
 from config.secrets import SecretError, SecretRef, resolve
 from config.site import Device, Point
 from control.types import Present, Reading
@@ -19,11 +19,11 @@ from drivers.contract import NotSent, Permanent, Refused, Transient
 from drivers.judge import Judge, judge_of
 from drivers.snmp_batch import BatchSize, Outcome, read_all
 from drivers.snmp_ber import V1, V2C, Absent, Garbled, encode_oid, number_of_kind
+from drivers.snmp_privacy import AES_KEY_BYTES, Aes, Privacy
 from drivers.snmp_session import (
     COMMIT_FAILED,
     UNDO_FAILED,
     Community,
-    Security,
     Session,
     Status,
 )
@@ -57,11 +57,7 @@ class SnmpDriver:
     async def connect(self) -> None:
         """Open the socket. Raises Permanent for secrets that can't be read, Transient else."""
         if self._session is None:
-            device = self.device
-            self._session = Session(
-                device.host, device.port or 161, security_of(device, self._environ),
-                device.timeout_s, device.local_address,
-            )  # fmt: skip
+            self._session = session_of(self.device, self._environ)
         await self._session.open()
 
     async def close(self) -> None:
@@ -171,8 +167,8 @@ def reading_of(judge: Judge, outcome: Outcome, now_s: float) -> Reading:
     return judge.read(raw, now_s)
 
 
-def security_of(device: Device, environ: Mapping[str, str]) -> Security:
-    """Make a device's security from its secrets. Raises Permanent naming the secret's place."""
+def session_of(device: Device, environ: Mapping[str, str]) -> Session:
+    """Make a device's session from its secrets. Raises Permanent naming the secret's place."""
     auth = device.auth
     if auth is None:
         raise Permanent(f'{device.id}: no auth; add auth = {{ version = "2c", ... }}')
@@ -183,11 +179,21 @@ def security_of(device: Device, environ: Mapping[str, str]) -> Security:
         except SecretError as error:
             raise Permanent(f"{device.id}: {error}") from None
 
-    if auth.community is not None and auth.version != "3":
-        return Community(V2C if auth.version == "2c" else V1, secret(auth.community))
-    if auth.priv_password and auth.priv_protocol != "aes128":
-        raise Permanent(
-            f"{device.id}: priv_protocol {auth.priv_protocol} is not spoken; use aes128"
-        )
+    where = (device.host, device.port or 161)
+    if auth.version != "3" and auth.community is not None:
+        community = Community(V2C if auth.version == "2c" else V1, secret(auth.community))
+        return Session(*where, community, device.timeout_s, device.local_address)
     signing = (auth.auth_protocol, secret(auth.auth_password)) if auth.auth_password else None
-    return Usm(auth.user or "", signing, secret(auth.priv_password) if auth.priv_password else None)
+    usm = Usm(auth.user or "", signing, _privacy(auth, secret))
+    return Session(*where, usm, device.timeout_s, device.local_address)
+
+
+def _privacy(auth: AuthSection, secret: Callable[[SecretRef], bytes]) -> Privacy | None:
+    if auth.priv_password is None:
+        return None
+    password = secret(auth.priv_password)
+    if auth.priv_protocol in AES_KEY_BYTES:
+        return Aes(auth.priv_protocol, password)
+    from drivers.snmp_pysnmp import PysnmpPrivacy  # rare, and costly to import
+
+    return PysnmpPrivacy(auth.priv_protocol, password)

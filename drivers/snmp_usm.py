@@ -6,19 +6,12 @@ set, a reply without a right signature is refused. Passwords and keys never reac
 or a repr.
 
 Facts: RFC 3412 (message), RFC 3414 (USM, MD5 and SHA-1, key localisation in appendix A.2),
-RFC 7860 (SHA-2 and its tag lengths), RFC 3826 (AES-128). AES-192/256 and DES go through
-pysnmp (drivers.snmp_pysnmp): no RFC fixes the first two, and the last is obsolete.
+RFC 7860 (SHA-2 and its tag lengths). Encryption is drivers.snmp_privacy's.
 """
 
 import asyncio
-import hashlib
 import hmac
-import os
 from dataclasses import dataclass
-from functools import lru_cache
-
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from drivers.contract import Permanent
 from drivers.snmp_ber import (
@@ -39,6 +32,7 @@ from drivers.snmp_ber import (
     sequence,
     varbinds,
 )
+from drivers.snmp_privacy import Privacy, localized_key
 
 TAG_BYTES = {"md5": 12, "sha1": 12, "sha224": 16, "sha256": 24, "sha384": 32, "sha512": 48}
 _AUTH, _PRIV, _REPORTABLE = 1, 2, 4
@@ -54,21 +48,8 @@ _REFUSALS = {
 }
 
 
-@lru_cache(maxsize=64)
-def _master_key(protocol: str, password: bytes) -> bytes:
-    """One megabyte of the password, hashed (RFC 3414 A.2). Slow on purpose, so kept."""
-    megabyte = (password * (1_048_576 // len(password) + 1))[:1_048_576]
-    return hashlib.new(protocol, megabyte).digest()
-
-
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def localized_key(protocol: str, password: bytes, engine: bytes) -> bytes:
-    """The key of a password on one engine (RFC 3414 A.2, RFC 7860)."""
-    master = _master_key(protocol, password)
-    return hashlib.new(protocol, master + engine + master).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +68,23 @@ class _Envelope:
 
 
 class Usm:
-    """A v3 user on one device. `auth`: hash name and password; `priv`: password of AES-128."""
+    """A v3 user on one device. `auth`: hash and password; `privacy` needs it."""
 
     version = V3
 
     def __init__(
-        self, user: str, auth: tuple[str, bytes] | None = None, priv: bytes | None = None
+        self,
+        user: str,
+        auth: tuple[str, bytes] | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         self._user = user.encode()
-        self._auth, self._priv = auth, priv
-        self._level = (_AUTH if auth else 0) | (_PRIV if priv else 0)
-        self._engine = b""
-        self._auth_key = self._priv_key = b""
+        self._auth, self._privacy = auth, privacy
+        self._level = (_AUTH if auth else 0) | (_PRIV if privacy else 0)
+        self._engine = self._auth_key = b""
         self._boots = self._seconds = 0
         self._learned_s = 0.0
         self._proven = False  # the clock came in a signed message
-        self._salt = int.from_bytes(os.urandom(8), "big")
 
     def ready(self) -> bool:
         return bool(self._engine)
@@ -121,10 +103,9 @@ class Usm:
         boots, seconds = (self._boots, self._now()) if engine else (0, 0)
         data = sequence(octets(engine), octets(b""), body)
         salt = b""
-        if level & _PRIV:
-            self._salt = (self._salt + 1) & 0xFFFF_FFFF_FFFF_FFFF
-            salt = self._salt.to_bytes(8, "big")
-            data = octets(self._crypt(boots, seconds, salt, data, encrypt=True))
+        if level & _PRIV and self._privacy:
+            salt, hidden = self._privacy.hide(boots, seconds, data)
+            data = octets(hidden)
         size = TAG_BYTES[self._auth[0]] if level & _AUTH and self._auth else 0
         tail = octets(salt)
         security = octets(
@@ -145,12 +126,6 @@ class Usm:
         name = self._auth[0]
         return hmac.new(self._auth_key, whole, name).digest()[: TAG_BYTES[name]]
 
-    def _crypt(self, boots: int, seconds: int, salt: bytes, data: bytes, *, encrypt: bool) -> bytes:
-        vector = boots.to_bytes(4, "big") + seconds.to_bytes(4, "big") + salt
-        cipher = Cipher(algorithms.AES(self._priv_key), CFB(vector))
-        worker = cipher.encryptor() if encrypt else cipher.decryptor()
-        return worker.update(data) + worker.finalize()
-
     def reply(self, data: bytes, request_id: int) -> Reply | None:
         """The PDU of a reply; None when it was a report that taught engine or clock."""
         envelope = _open(data, request_id)
@@ -159,18 +134,17 @@ class Usm:
             self._check(data, envelope)
         scoped, at, end = data, envelope.body_at, len(data)
         if envelope.flags & _PRIV:
-            if not signed or not self._priv or len(envelope.salt) != 8:
+            if not signed or not self._privacy or len(envelope.salt) != 8:
                 raise Garbled("encrypted in a way that was not asked for")
             hidden, stop = read_octets(data, at, end)
             if stop != end:
                 raise Garbled("bytes after the message")
-            scoped = self._crypt(
-                envelope.boots, envelope.seconds, envelope.salt, hidden, encrypt=False
-            )
+            scoped = self._privacy.show(envelope.boots, envelope.seconds, envelope.salt, hidden)
             at, end = 0, len(scoped)
         at, stop = expect(scoped, at, end, 0x30)
-        if stop != end:
+        if end - stop > (self._privacy.padding if envelope.flags & _PRIV and self._privacy else 0):
             raise Garbled("bytes after the message, or a wrong privacy key")
+        end = stop
         _, at = read_octets(scoped, at, end)
         _, at = read_octets(scoped, at, end)
         found = read_pdu(scoped, at, end)
@@ -212,8 +186,8 @@ class Usm:
             if self._auth:
                 name, password = self._auth
                 self._auth_key = localized_key(name, password, self._engine)
-                if self._priv:
-                    self._priv_key = localized_key(name, self._priv, self._engine)[:16]
+                if self._privacy:
+                    self._privacy.localize(name, self._engine)
             self._set_clock(envelope, proven=False)
         elif what == _NOT_IN_WINDOW:  # signed ones have set the clock in _check
             if not signed and not self._proven:
