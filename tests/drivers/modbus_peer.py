@@ -30,6 +30,7 @@ class ModbusPeer:
         self.fault: Fault | None = None
         self.delay_s = 0.0
         self.close_instead = False
+        self.crumbs = False  # send byte by byte
         self.host, self.port = "127.0.0.1", 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -73,9 +74,11 @@ class ModbusPeer:
             await asyncio.sleep(self.delay_s)
         if self.close_instead:
             raise ConnectionError("told to close")
-        if sent:
-            writer.write(sent)
-            await writer.drain()
+        for part in [sent[i : i + 1] for i in range(len(sent))] if sent and self.crumbs else [sent]:
+            if part:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
 
     def execute(self, pdu: bytes) -> bytes:
         """The PDU that answers `pdu`."""
