@@ -1,10 +1,10 @@
 """Training an IMS model: the only place that imports scikit-learn, meant for a worker process.
 
-Decides what "nominal" looks like from rows that are mostly so: a scale for each feature that
-knows its noise and its drift apart, a few rows that do not belong trimmed away, regions by
-k-means, and thresholds from blocks of time held out in turn. Must never load scikit-learn in the
-agent's own process (87 MB and 2 s there): its import is inside the one function that needs it,
-and the agent calls `train_in_worker`.
+Decides what "nominal" looks like from rows that are mostly so: rows that do not belong are left
+out, features are scaled by noise and drift (control/ims_frame.py), what context explains is taken
+away, k-means finds the regions, and thresholds come from blocks of time held out in turn. Must never
+load scikit-learn in the agent's own process (87 MB and 2 s there): its import is inside the one
+function that needs it, and the agent calls `train_in_worker`.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from control import ims_calibrate
+from control import ims, ims_calibrate, ims_frame
 from control.ims_model import ImsModel, signed
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class TrainingError(ValueError):
@@ -28,73 +29,87 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How to train. `span_rows` is the moving mean's span; `clusters` the most regions kept."""
+    """How to train.
+
+    `clusters` is the most regions kept, `span_rows` the span of the moving mean that is judged,
+    `margin` what the cross-validated percentiles are multiplied by at least, `context` features
+    that explain others and are not judged themselves, `drift_alpha` the share of a nominal unit's
+    displacement that is learned a row once in use (0: none), `row_s` the spacing of the rows.
+    """
 
     clusters: int = 8
     fast_percentile: float = 95.0
     persist_percentile: float = 98.0
-    span_rows: int = 10
+    span_rows: int = 16
     blocks: int = 5
-    trim_pct: float = 2.0
+    margin: float = 1.5
+    context: tuple[str, ...] = ()
+    drift_alpha: float = 0.0
     row_s: float = 0.0
     seed: int = 0
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
 
+    @property
+    def alpha(self) -> float:
+        """The weight of a new row in the moving mean."""
+        return 2.0 / (self.span_rows + 1.0)
+
 
 MIN_ROWS = 60
 MIN_KNOWN = 0.5
+MIN_SUPPORT = 0.005
+WINDOW = 1024
+MOST_CELLS = 1_000_000  # rows times units that are held in memory
+MAX_ROWS = 100_000  # rows that k-means and the percentiles see; more are thinned evenly
+DRIFT_CAP = 3.0
+WORTH = 1.25
+WIDTH = 0.5  # half-width of a region, in standard deviations of the rows in it
 
 
 def train(
-    x: Floats,
+    x: Floats | str,
     feature_names: Sequence[str],
     options: TrainOptions | None = None,
     units: Sequence[str] = (),
 ) -> ImsModel:
     """A model from `x`: (rows, f) for one unit, or (rows, units, f); time runs down the rows.
 
-    Values are in the features' own units, NaN where missing. A feature known in fewer than half of
+    `x` may be the path of a .npy file, which is then read as far as needed. Values are in the
+    features' own units, NaN where missing. Of a very long history windows are taken evenly. A feature known in fewer than half of
     the rows is left out and named in `trained_on`. Raises TrainingError.
     """
     options = options or TrainOptions()
-    rows = np.asarray(x, dtype=np.float64)
-    cube = rows[:, None, :] if rows.ndim == 2 else rows
-    if cube.ndim != 3 or cube.shape[2] != len(feature_names):
-        raise TrainingError(f"x has shape {rows.shape} for {len(feature_names)} feature names")
-    if units and len(units) != cube.shape[1]:
-        raise TrainingError(f"{len(units)} unit names for {cube.shape[1]} units")
-    keep = np.isfinite(cube).mean(axis=(0, 1)) >= MIN_KNOWN
-    names = tuple(n for n, k in zip(feature_names, keep, strict=True) if k)
-    dropped = [n for n, k in zip(feature_names, keep, strict=True) if not k]
-    if not names:
-        raise TrainingError("no feature is known in half of the rows: nothing to learn from")
-    cube = cube[:, :, keep]
-    if len(cube) < MIN_ROWS:
-        raise TrainingError(f"{len(cube)} rows; at least {MIN_ROWS} are needed")
+    rows_in = np.load(x, mmap_mode="r", allow_pickle=False) if isinstance(x, str) else x
+    cube, names, dropped = _checked(rows_in, feature_names, units)
     own = _unit_offsets(cube)
-    smooth = _smoothed(cube - own, options)
-    flat = smooth.reshape(-1, len(names))
-    flat = flat[np.isfinite(flat).all(axis=1)]
-    if len(flat) < MIN_ROWS:
+    cube -= own
+    taken = _without_gross(cube)
+    context = tuple(n for n in options.context if n in names)
+    middle, slopes = _explain(cube, [names.index(n) for n in context])
+    noise = ims_frame.jump_noise(ims_frame.differences((cube - middle) @ slopes))
+    smooth = _smoothed((cube - middle) @ slopes, options)
+    rows = smooth[np.isfinite(smooth).all(axis=1)]
+    if len(rows) < MIN_ROWS:
         raise TrainingError(
-            f"{len(flat)} rows have every feature; at least {MIN_ROWS} are needed: leave out "
+            f"{len(rows)} rows have every feature; at least {MIN_ROWS} are needed: leave out "
             f"features that are often missing"
         )
-    frame = _Frame.of(cube - own, flat, options)
-
-    def fit(rows: Floats) -> ImsModel:
-        return _fit(rows, names, frame, options)
-
-    taus = ims_calibrate.calibrate(
-        fit, flat, options.blocks, options.fast_percentile, options.persist_percentile
-    )
-    low, high = np.percentile(flat, [0.5, 99.5], axis=0)
-    facts: dict[str, str | int | float] = {"rows": len(flat), "dropped": ", ".join(dropped)}
+    noise *= np.sqrt(options.alpha / (2.0 - options.alpha))
+    keep = ims_frame.belongs(rows, noise)
+    rows = rows[keep]
+    base, taus = _chosen(_Base(names, context, middle, slopes, noise, len(rows), options), rows)
+    factor = ims_calibrate.margin(taus, options.margin)
+    low, high = np.nanpercentile(cube.reshape(-1, len(names)), [0.5, 99.5], axis=0)
+    facts: dict[str, str | int | float] = {
+        "rows": len(rows), "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,
+        "dropped": ", ".join(dropped),
+    }  # fmt: skip
+    model = base.fit(rows)
     return signed(
         replace(
-            fit(flat),
-            tau_fast=taus.tau_fast,
-            tau_persist=taus.tau_persist,
+            model,
+            tau_fast=taus.tau_fast * factor,
+            tau_persist=taus.tau_persist * factor,
             low=low,
             high=high,
             units=tuple(units),
@@ -102,6 +117,38 @@ def train(
             trained_on=facts | dict(options.provenance),
         )
     )
+
+
+def _checked(
+    x: Floats, feature_names: Sequence[str], units: Sequence[str]
+) -> tuple[Floats, tuple[str, ...], list[str]]:
+    """The rows as (t, u, f), a copy, with the features that are known often enough."""
+    cube = x[:, None, :] if x.ndim == 2 else x
+    if cube.ndim != 3 or cube.shape[2] != len(feature_names):
+        raise TrainingError(f"x has shape {x.shape} for {len(feature_names)} feature names")
+    if units and len(units) != cube.shape[1]:
+        raise TrainingError(f"{len(units)} unit names for {cube.shape[1]} units")
+    if len(cube) < MIN_ROWS:
+        raise TrainingError(f"{len(cube)} rows; at least {MIN_ROWS} are needed")
+    cube = _windows(cube)
+    keep = np.isfinite(cube).mean(axis=(0, 1)) >= MIN_KNOWN
+    names = tuple(n for n, k in zip(feature_names, keep, strict=True) if k)
+    dropped = [n for n, k in zip(feature_names, keep, strict=True) if not k]
+    if not names:
+        raise TrainingError("no feature is known in half of the rows: nothing to learn from")
+    cube = np.ascontiguousarray(cube[:, :, keep])
+    cube[~(np.abs(cube) < ims.ABSURD)] = np.nan
+    return cube, names, dropped
+
+
+def _windows(cube: Floats) -> Floats:
+    """A copy, in float64, of the whole, or of evenly spaced windows of WINDOW rows of it."""
+    t, u = cube.shape[:2]
+    room = max(MOST_CELLS // u // WINDOW, 1)
+    if t <= room * WINDOW:
+        return np.array(cube, dtype=np.float64)
+    starts = np.linspace(0, t - WINDOW, room).astype(int)
+    return np.concatenate([cube[s : s + WINDOW] for s in starts]).astype(np.float64)
 
 
 def _unit_offsets(cube: Floats) -> Floats:
@@ -112,73 +159,121 @@ def _unit_offsets(cube: Floats) -> Floats:
     return offsets
 
 
+def _without_gross(cube: Floats) -> int:
+    """Blank out (in place) rows that can't be nominal; says how many."""
+    flat = cube.reshape(-1, cube.shape[2])
+    whole = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    out = whole[ims_frame.gross(flat[whole], ims_frame.jump_noise(ims_frame.differences(cube)))]
+    flat[out] = np.nan
+    return len(out)
+
+
+def _explain(cube: Floats, context: list[int]) -> tuple[Floats, Floats]:
+    """The middle (f,) and the slopes (f, f) that take away what the context columns explain.
+
+    (x - middle) @ slopes leaves each other feature's residual and 0 in the context columns.
+    """
+    flat = cube.reshape(-1, cube.shape[2])
+    flat = _thin(flat[np.isfinite(flat).all(axis=1)])
+    if not len(flat):
+        raise TrainingError("no row has every feature: leave out features that are often missing")
+    middle = np.median(flat, axis=0)
+    slopes = np.eye(cube.shape[2])
+    if context:
+        centred = flat - middle
+        spread = np.maximum(centred[:, context].std(axis=0), 1e-12)
+        c = centred[:, context] / spread
+        gram = c.T @ c + 1e-3 * len(c) * np.eye(len(context))
+        slopes[context] -= np.linalg.solve(gram, c.T @ centred) / spread[:, None]
+        slopes[:, context] = 0.0
+    return middle, slopes
+
+
 def _smoothed(cube: Floats, options: TrainOptions) -> Floats:
-    """The moving mean of each unit, as `ims.observe` forms it; its first rows are left out."""
-    alpha = 2.0 / (options.span_rows + 1.0)
-    out = np.empty_like(cube)
-    mean = np.full(cube.shape[1:], np.nan)
+    """The moving mean of each unit, as `ims.observe` forms it, as rows (t * u, f)."""
+    seen = np.isfinite(cube.sum(axis=2))[:, :, None]
+    mean = np.zeros(cube.shape[1:])
     for t, row in enumerate(cube):
-        seen = np.isfinite(row)
-        started = np.isfinite(mean)
-        mean = np.where(seen, np.where(started, mean + alpha * (row - mean), row), mean)
-        out[t] = np.where(seen, mean, np.nan)
-    return out[min(options.span_rows, len(cube) // 4) :]
+        mean = np.where(seen[t], mean + options.alpha * (row - mean), mean)
+        cube[t] = np.where(seen[t], mean, np.nan)
+    settled = np.arange(len(cube)) % WINDOW >= min(options.span_rows, WINDOW // 4)
+    return cube[settled].reshape(-1, cube.shape[2])
 
 
-TRUSTED_SAMPLES = 400.0
+def _thin(rows: Floats) -> Floats:
+    return rows[:: -(-len(rows) // MAX_ROWS) or 1]
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where zero is and what one is, for each feature (f,)."""
+class _Base:
+    """What all fits of one training share; `fit` makes an unsigned model of smoothed rows."""
 
-    centre: Floats
-    scale: Floats
+    names: tuple[str, ...]
+    context: tuple[str, ...]
+    middle: Floats
+    slopes: Floats
+    noise: Floats
+    count: int
+    options: TrainOptions
 
-    @classmethod
-    def of(cls, cube: Floats, flat: Floats, options: TrainOptions) -> "_Frame":
-        """Scale = spread, widened where the rows hold few independent samples of it.
+    def fit(self, rows: Floats) -> ImsModel:
+        at = ims_frame.frame(rows, self.noise, self.count)
+        z = (rows - at.centre) / at.scale
+        centres, widths, support = _regions(_thin(z), self.options)
+        return ImsModel(
+            features=self.names,
+            offset=self.middle,
+            transform=self.slopes / at.scale,
+            centres=centres + at.centre / at.scale,
+            half_widths=widths,
+            support=support,
+            tau_fast=1.0,
+            tau_persist=1.0,
+            low=np.zeros(len(self.names)),
+            high=np.zeros(len(self.names)),
+            smooth_alpha=self.options.alpha,
+            row_s=self.options.row_s,
+            drift_alpha=self.options.drift_alpha,
+            drift_cap=DRIFT_CAP,
+            context=self.context,
+        )
 
-        A feature that wanders (its spread is far above its row-to-row noise) has been seen in
-        few places only: n rows hold about n * (noise / spread)^2 independent samples.
-        """
-        alpha = 2.0 / (options.span_rows + 1.0)
-        jumps = np.diff(cube, axis=0).reshape(-1, cube.shape[2])
-        noise = np.sqrt(np.nanmean(jumps**2, axis=0) / 2.0) * np.sqrt(alpha / (2.0 - alpha))
-        centre = np.median(flat, axis=0)
-        spread = np.maximum(flat.std(axis=0), noise)
-        floor = 1e-3 * np.maximum(np.abs(centre), 1.0)
-        spread = np.where(spread > 0.0, spread, floor)
-        samples = len(flat) * (np.where(noise > 0.0, noise, spread) / spread) ** 2
-        return cls(centre, spread * np.sqrt(np.maximum(1.0, TRUSTED_SAMPLES / samples)))
-
-
-def _fit(rows: Floats, names: tuple[str, ...], frame: _Frame, options: TrainOptions) -> ImsModel:
-    z = (rows - frame.centre) / frame.scale
-    labels, centres = _kmeans(z, options)
-    support = np.bincount(labels, minlength=len(centres)) / len(z)
-    widths = np.array([z[labels == k].std(axis=0) for k in range(len(centres))])
-    return ImsModel(
-        features=names,
-        offset=frame.centre,
-        transform=np.diag(1.0 / frame.scale),
-        centres=centres,
-        half_widths=widths,
-        support=support,
-        tau_fast=1.0,
-        tau_persist=1.0,
-        low=rows.min(axis=0),
-        high=rows.max(axis=0),
-        smooth_alpha=2.0 / (options.span_rows + 1.0),
-        row_s=options.row_s,
-    )
+    def judge(self, rows: Floats, others: Floats) -> Floats:
+        """D (n,) of `others` (n, f) by a model of `rows`, both smoothed and explained."""
+        model = self.fit(rows)
+        scale = ims_frame.frame(rows, self.noise, self.count).scale
+        return ims.score_scaled(model, others / scale).deviation
 
 
-def _kmeans(z: Floats, options: TrainOptions) -> tuple[NDArray[np.intp], Floats]:
+def _chosen(base: _Base, rows: Floats) -> tuple[_Base, ims_calibrate.Thresholds]:
+    """The fewest regions whose held-out p98 is within WORTH of the best, and their thresholds.
+
+    More regions than the rows support fit noise, and pay for it in the blocks held out.
+    """
+    most = base.options.clusters
+    tried = []
+    for count in sorted({k for k in (1, 2, 4, 8, 16, 32) if k < most} | {most}):
+        options = replace(base.options, clusters=count)
+        one = replace(base, options=options)
+        taus = ims_calibrate.calibrate(
+            one.judge, rows, options.blocks, options.fast_percentile, options.persist_percentile
+        )
+        tried.append((one, taus))
+    best = min(taus.tau_persist for _, taus in tried)
+    return next(pair for pair in tried if pair[1].tau_persist <= WORTH * best)
+
+
+def _regions(z: Floats, options: TrainOptions) -> tuple[Floats, Floats, Floats]:
+    """Centres (k, f), half-widths (k, f) and support (k,) of the regions that rows `z` fill."""
     from sklearn.cluster import KMeans  # here, so that importing this module stays cheap
 
-    means = KMeans(min(options.clusters, len(z) // 10), n_init=3, random_state=options.seed).fit(z)
-    return means.labels_.astype(np.intp), means.cluster_centers_.astype(np.float64)
+    count = max(1, min(options.clusters, len(z) // 20))
+    means = KMeans(count, n_init=3, random_state=options.seed).fit(z)
+    labels = means.labels_
+    support = np.bincount(labels, minlength=count) / len(z)
+    kept = np.flatnonzero(support >= MIN_SUPPORT)
+    widths = np.array([WIDTH * z[labels == k].std(axis=0) for k in kept])
+    return means.cluster_centers_[kept].astype(np.float64), widths, support[kept]
 
 
 async def train_in_worker(

@@ -4,6 +4,8 @@ Decides one number a unit, D(x) >= 0, which features make it up, and whether it 
 known at all. A model is data: a linear map into a scaled space, a handful of regions there
 (a centre with a half-width for each feature) and two thresholds. D is the distance to the
 nearest region and exactly zero inside one, so a healthy unit scores 0 and not "some noise".
+Distances are 4-norms: with the Euclidean one the noise of many quiet features drowns the one
+that is off, with the largest alone two features slightly off are no worse than one.
 After NASA's Inductive Monitoring System: Iverson, "Inductive System Health Monitoring",
 2004, and "System Health Monitoring for Space Mission Operations", IEEE Aerospace 2008.
 
@@ -30,7 +32,7 @@ class Scores:
     """What IMS says about n units at one instant; f is the number of the model's features.
 
     `deviation` (n,) is NaN where `unknown` (n,) is true. `contributions` (n, f) are shares of
-    the squared deviation, summing to 1 where the deviation is above 0 and all 0 elsewhere.
+    the fourth power of the deviation, summing to 1 where the deviation is above 0 and all 0 elsewhere.
     """
 
     deviation: Floats
@@ -38,37 +40,75 @@ class Scores:
     unknown: Bools
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImsState:
-    """The moving mean each unit is judged by: `mean` (n, f), NaN until a unit's first row."""
+    """What is remembered of each unit, in scaled space: its moving mean and its learned drift.
+
+    `mean` (n, f) is NaN until a unit's first whole row. `drift` (n, f) is how far the unit's
+    usual place has been followed since training; it stays 0 unless `observe` may learn.
+    """
 
     mean: Floats
+    drift: Floats
 
 
 def start(model: ImsModel, n_units: int) -> ImsState:
     """No memory yet, for `n_units` units."""
-    return ImsState(np.full((n_units, len(model.features)), np.nan))
+    shape = (n_units, len(model.features))
+    return ImsState(np.full(shape, np.nan), np.zeros(shape))
 
 
 def observe(
-    model: ImsModel, state: ImsState, x: Floats, unit_index: Indexes | None = None
+    model: ImsModel,
+    state: ImsState,
+    x: Floats,
+    unit_index: Indexes | None = None,
+    learn: Bools | None = None,
 ) -> tuple[ImsState, Scores]:
     """Take one row a unit, `x` (n, f) in the features' own units, and score its moving mean.
 
-    A feature that is NaN in this row makes its unit unknown now and leaves that feature's
-    mean as it was. Raises ValueError if `x` does not have the state's shape.
+    A unit's mean starts at the region nearest to its first row: a single reading does not outweigh
+    what was learned. For the same reason a row is taken as at most tau_persist / smooth_alpha
+    outside of all regions: one freak row can't alarm. A unit with a NaN in its row is unknown now and keeps its mean. `learn` (n,)
+    says where drift may be followed (nominal, no hold-off, no maintenance); it is followed only
+    where D is under half of tau_fast as well, by `model.drift_alpha` a row and never further than
+    `model.drift_cap`. Raises ValueError on a wrong width or number of rows.
     """
-    if x.shape != state.mean.shape:
-        raise ValueError(f"x has shape {x.shape}, the state {state.mean.shape}: one row a unit")
-    seen = np.isfinite(x)
-    alpha = np.where(np.isnan(state.mean), 1.0, model.smooth_alpha)
-    old = np.where(np.isnan(state.mean), 0.0, state.mean)
-    fresh = np.where(seen, x, 0.0)
-    mean = np.where(seen, old + alpha * (fresh - old), state.mean)
-    return ImsState(mean), score(model, np.where(seen, mean, np.nan), unit_index)
+    if len(x) != len(state.mean):
+        raise ValueError(f"{len(x)} rows for {len(state.mean)} units: one row a unit")
+    z = _bounded(model, scaled(model, x, unit_index), state.drift)
+    known = ~np.isnan(z.sum(axis=1))[:, None]
+    old = state.mean
+    fresh = np.isnan(old)
+    if fresh.any():
+        old = np.where(fresh & known, _nearest(model, z - state.drift) + state.drift, old)
+    mean = np.where(known, old + model.smooth_alpha * (z - old), old)
+    at = mean - state.drift
+    scores = score_scaled(model, np.where(known, at, np.nan))
+    if learn is None or model.drift_alpha <= 0.0:
+        return ImsState(mean, state.drift), scores
+    may = learn & (scores.deviation < 0.5 * model.tau_fast)
+    step = np.where(may[:, None], model.drift_alpha * (at - _nearest(model, at)), 0.0)
+    drift = np.clip(state.drift + step, -model.drift_cap, model.drift_cap)
+    return ImsState(mean, drift), scores
 
 
-_ABSURD = 1e100  # no quantity is this large; keeps squares finite
+def _bounded(model: ImsModel, z: Floats, drift: Floats) -> Floats:
+    reach = model.tau_persist / model.smooth_alpha
+    low = (model.centres - model.half_widths).min(axis=0) - reach
+    high = (model.centres + model.half_widths).max(axis=0) + reach
+    inside: Floats = np.clip(z - drift, low, high) + drift
+    return inside
+
+
+def _nearest(model: ImsModel, z: Floats) -> Floats:
+    """The centre of the region nearest to each row (n, f); any for a row that is not known."""
+    gap = np.abs(z[:, None, :] - model.centres).sum(axis=2)
+    nearest: Floats = model.centres[np.where(np.isnan(gap), np.inf, gap).argmin(axis=1)]
+    return nearest
+
+
+ABSURD = 1e30  # no quantity is this large
 
 
 def score(model: ImsModel, x: Floats, unit_index: Indexes | None = None) -> Scores:
@@ -78,26 +118,36 @@ def score(model: ImsModel, x: Floats, unit_index: Indexes | None = None) -> Scor
     the model has not met; without it rows are taken in the order of `model.units` when there
     are as many, and otherwise no unit's own offset is used. Raises ValueError on a wrong width.
     """
+    return score_scaled(model, scaled(model, x, unit_index))
+
+
+def scaled(model: ImsModel, x: Floats, unit_index: Indexes | None = None) -> Floats:
+    """`x` (n, f) in scaled space; a row with a missing or absurd value is NaN throughout."""
     if x.ndim != 2 or x.shape[1] != len(model.features):
         raise ValueError(
             f"x has shape {x.shape}; model {model.id} wants (n, {len(model.features)}): "
             f"{', '.join(model.features)}"
         )
-    offset = _offsets(model, x.shape[0], unit_index)
-    sane = np.where(np.abs(x) < _ABSURD, x, np.nan)
-    z = (sane - offset) @ model.transform
+    sane = np.where(np.abs(x) < ABSURD, x, np.nan)
+    z: Floats = (sane - _offsets(model, x.shape[0], unit_index)) @ model.transform
+    return z
+
+
+def score_scaled(model: ImsModel, z: Floats) -> Scores:
+    """Score rows (n, f) that are in scaled space already."""
     unknown = np.isnan(z.sum(axis=1))
     outside = np.abs(z[:, None, :] - model.centres) - model.half_widths
     np.maximum(outside, 0.0, out=outside)
     outside *= outside
-    squared = outside.sum(axis=2)
-    squared[unknown] = 0.0
-    nearest = squared.argmin(axis=1)
-    rows = np.arange(x.shape[0])
-    best = squared[rows, nearest]
+    outside *= outside
+    fourth = outside.sum(axis=2)
+    fourth[unknown] = 0.0
+    nearest = fourth.argmin(axis=1)
+    rows = np.arange(z.shape[0])
+    best = fourth[rows, nearest]
     share = outside[rows, nearest] / np.where(best > 0.0, best, 1.0)[:, None]
     share[unknown] = 0.0
-    return Scores(np.where(unknown, np.nan, np.sqrt(best)), share, unknown)
+    return Scores(np.where(unknown, np.nan, np.sqrt(np.sqrt(best))), share, unknown)
 
 
 def _offsets(model: ImsModel, n_rows: int, unit_index: Indexes | None) -> Floats:

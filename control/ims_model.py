@@ -35,7 +35,10 @@ class ImsModel:
     A region is the box `centres` ± `half_widths` (k, f) in z. `support` (k,) is each region's
     share of the training rows. `low`, `high` (f,) are the range trained on, in the features' own
     units. `smooth_alpha` in (0, 1] is the weight of a new row in the moving mean that is scored,
-    `row_s` the spacing of rows trained on, 0 where not known. `trained_on` says where from.
+    `row_s` the spacing of rows trained on, 0 where not known. `drift_alpha` in [0, 1) is how much
+    of a nominal unit's displacement is learned a row, `drift_cap` the most, in scaled units.
+    `context` names features that explain others but are not themselves judged (setpoints, weather):
+    their columns of `transform` are 0. `trained_on` says where it all came from.
     """
 
     features: tuple[str, ...]
@@ -50,6 +53,9 @@ class ImsModel:
     high: Floats
     smooth_alpha: float = 1.0
     row_s: float = 0.0
+    drift_alpha: float = 0.0
+    drift_cap: float = 0.0
+    context: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     unit_offsets: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     trained_on: Mapping[str, str | int | float] = field(default_factory=dict)
@@ -59,6 +65,7 @@ class ImsModel:
         """The model as plain JSON values; `from_dict` takes it back to the bit."""
         body: dict[str, Any] = {"format": FORMAT, "id": self.id}
         body |= {"features": list(self.features), "units": list(self.units)}
+        body["context"] = list(self.context)
         body |= {name: getattr(self, name).tolist() for name in _ARRAYS}
         body |= {name: float(getattr(self, name)) for name in _NUMBERS}
         body["trained_on"] = dict(self.trained_on)
@@ -69,7 +76,7 @@ class ImsModel:
         """Read a model back, trusting nothing. Raises ModelError."""
         if not isinstance(document, dict):
             raise ModelError("an IMS model is a JSON object: was this file made by `skadi train`?")
-        wanted = {"format", "id", "features", "units", "trained_on", *_ARRAYS, *_NUMBERS}
+        wanted = {"format", "id", "features", "units", "context", "trained_on", *_ARRAYS, *_NUMBERS}
         odd = sorted(str(key)[:40] for key in set(document) ^ wanted)
         if odd:
             raise ModelError(f"missing or unknown keys {', '.join(odd[:8])}: train it again")
@@ -79,12 +86,14 @@ class ImsModel:
         if not features:
             raise ModelError("features: there must be at least one")
         units = _names(document, "units", MAX_UNITS)
+        context = _names(document, "context", MAX_FEATURES)
         shapes = _shapes(document, len(features), len(units))
         contents: dict[str, Any] = {n: _array(document[n], n, shapes[n]) for n in _ARRAYS}
         contents |= {name: _number(document[name], name) for name in _NUMBERS}
         model = cls(
             features=features,
             units=units,
+            context=context,
             trained_on=_provenance(document["trained_on"]),
             id=str(document["id"])[:_MAX_TEXT],
             **contents,
@@ -98,7 +107,7 @@ class ImsModel:
 _ARRAYS = (
     "offset", "transform", "centres", "half_widths", "support", "low", "high", "unit_offsets",
 )  # fmt: skip
-_NUMBERS = ("tau_fast", "tau_persist", "smooth_alpha", "row_s")
+_NUMBERS = ("tau_fast", "tau_persist", "smooth_alpha", "row_s", "drift_alpha", "drift_cap")
 
 
 def digest(model: ImsModel) -> str:
@@ -176,6 +185,9 @@ def _check_ranges(model: ImsModel) -> None:
         ("tau_persist", model.tau_fast <= model.tau_persist < np.inf),
         ("smooth_alpha", 0.0 < model.smooth_alpha <= 1.0),
         ("row_s", 0.0 <= model.row_s < np.inf),
+        ("drift_alpha", 0.0 <= model.drift_alpha < 1.0),
+        ("drift_cap", 0.0 <= model.drift_cap < np.inf),
+        ("context", set(model.context) < set(model.features)),
         ("half_widths", bool((model.half_widths >= 0.0).all())),
         ("support", bool((model.support >= 0.0).all())),
         ("low", bool((model.low <= model.high).all())),

@@ -13,10 +13,14 @@ The idea of telling transient from systemic by comparing two score distributions
 (Iverson, IEEE Aerospace 2008).
 
     NOMINAL --ema > tau_fast--> TRANSIENT --ema > tau_persist for persist_ticks
-       ^                          |              and the evidence agrees--> PERSISTENT
-       |<--ema < tau_fast * clear-+                                            |
+       ^                        |    ^           and the evidence agrees--> PERSISTENT
+       |<--ema < tau_fast*clear-+    +<--fast ema < relief * peak------------+ |
        +<----------- fast ema < tau_fast * clear for clear_ticks --------------+
     UNKNOWN covers any of them while an input is missing; what lay under it comes back after.
+
+Relief: a deviation that has fallen to a quarter of its peak is a fault that ended and left
+something behind (a new balance, a sensor that settled elsewhere). It is transient then, and
+persistent again if it doubles from there, or if it is still there after `relief_ticks`.
 
 Must never: call a missing score nominal, forget a persistent state because a value went
 missing, or raise a persistent one while a unit is held off (`held`: the agent has just moved
@@ -42,23 +46,29 @@ class MmsParams:
     `alpha`, `alpha_clear` in (0, 1] weigh a new score in the slow and the fast EMA;
     `persist_ticks` and `clear_ticks` are counts of rows; `clear` is the share of tau_fast that
     the score must fall below to be well again; `evidence` is the summed log-likelihood ratio
-    that a persistent state needs, `evidence_cap` the most that is remembered of it.
+    that a persistent state needs, `evidence_cap` the most that is remembered of it. `relief` is
+    the share of its peak at which a persistent deviation counts as over (0: never), for at most
+    `relief_ticks` rows.
     """
 
     alpha: float = 0.3
     persist_ticks: int = 6
     alpha_clear: float = 0.6
-    clear_ticks: int = 3
-    clear: float = 0.9
+    clear_ticks: int = 6
+    clear: float = 0.8
     evidence: float = 6.0
     evidence_cap: float = 30.0
+    relief: float = 0.25
+    relief_ticks: int = 120
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning. Raises ValueError naming the parameter."""
         for name in ("alpha", "alpha_clear", "clear"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"mms.{name} must be above 0 and at most 1")
-        for name in ("persist_ticks", "clear_ticks"):
+        if not 0.0 <= self.relief < 1.0:
+            raise ValueError("mms.relief must be at least 0 and below 1")
+        for name in ("persist_ticks", "clear_ticks", "relief_ticks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"mms.{name} must be at least 1")
         if not 0.0 <= self.evidence <= self.evidence_cap:
@@ -70,7 +80,9 @@ class MmsState:
     """The monitor's memory for n units. `state` (n,) is what to show; see STATE_NAMES.
 
     `latent` (n,) is the state under an unknown. `ema`, `ema_clear` (n,) are NaN before a
-    unit's first score. `since_s` (n,) is when `state` last changed, on the caller's clock.
+    unit's first score. `since_s` (n,) is when `state` last changed, on the caller's clock. `peak`
+    (n,) is the highest fast EMA of the persistent state, or the level of the relief from it, of
+    which `relieved` (n,) rows are left.
     """
 
     state: NDArray[np.int8]
@@ -81,6 +93,8 @@ class MmsState:
     over: NDArray[np.int64]
     under: NDArray[np.int64]
     evidence: Floats
+    peak: Floats
+    relieved: NDArray[np.int64]
     held: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     @property
@@ -100,6 +114,8 @@ def start(n_units: int, now_s: float) -> MmsState:
         over=np.zeros(n_units, dtype=np.int64),
         under=np.zeros(n_units, dtype=np.int64),
         evidence=np.zeros(n_units),
+        peak=np.zeros(n_units),
+        relieved=np.zeros(n_units, dtype=np.int64),
         held=np.zeros(n_units, dtype=np.bool_),
     )
 
@@ -128,22 +144,29 @@ def step(
     ema_clear = _mean(old.ema_clear, d, params.alpha_clear, known, held)
     evidence = _gather(params, old.evidence, d, tau_fast, tau_persist, known, held)
     over = np.where(known & ~held, np.where(ema > tau_persist, old.over + 1, 0), old.over)
-    well = ema_clear < np.multiply(tau_fast, params.clear)
+    was = old.latent == PERSISTENT
+    peak = np.where(known & was, np.maximum(old.peak, ema_clear), old.peak)
+    calm = ema_clear < np.multiply(tau_fast, params.clear)
+    well = calm | (was & (ema_clear < params.relief * peak))
     under = np.where(known, np.where(well, old.under + 1, 0), old.under)
-    believed = (over >= params.persist_ticks) & (evidence >= params.evidence)
-    moved = _next(params, old.latent, ema, tau_fast, believed, under)
+    relieved = np.where(known & (calm | (ema > 2.0 * peak)), 0, old.relieved - known)
+    relieved = np.where(was, 0, np.maximum(relieved, 0))
+    believed = (over >= params.persist_ticks) & (evidence >= params.evidence) & (relieved == 0)
+    moved = _next(params, old.latent, ema, tau_fast, believed, under, calm)
     latent = np.where(known, moved, old.latent).astype(np.int8)
     state = np.where(known, latent, UNKNOWN).astype(np.int8)
-    cleared = known & (old.latent == PERSISTENT) & (latent == NOMINAL)
+    raised, ended = ~was & (latent == PERSISTENT), was & (latent != PERSISTENT)
     return MmsState(
         state=state,
         latent=latent,
         since_s=np.where(state == old.state, old.since_s, now_s),
-        ema=np.where(cleared, ema_clear, ema),
+        ema=np.where(ended, ema_clear, ema),
         ema_clear=ema_clear,
-        over=np.where(cleared, 0, over),
-        under=under,
-        evidence=np.where(cleared, 0.0, evidence),
+        over=np.where(ended, 0, over),
+        under=np.where(raised, 0, under),
+        evidence=np.where(ended, 0.0, evidence),
+        peak=np.where(raised | ended, ema_clear, peak),
+        relieved=np.where(ended & ~calm, params.relief_ticks, relieved),
         held=held.copy(),
     )
 
@@ -189,13 +212,15 @@ def _next(
     tau_fast: float | Floats,
     believed: Bools,
     under: NDArray[np.int64],
+    calm_now: Bools,
 ) -> NDArray[np.int64]:
     """The diagram above, as one expression a state."""
     up = np.where(ema > tau_fast, TRANSIENT, NOMINAL)
     calm = ema < np.multiply(tau_fast, params.clear)
     from_nominal = np.where(believed, PERSISTENT, up)
     from_transient = np.where(believed, PERSISTENT, np.where(calm, NOMINAL, TRANSIENT))
-    from_persistent = np.where(under >= params.clear_ticks, NOMINAL, PERSISTENT)
+    down = np.where(calm_now, NOMINAL, TRANSIENT)
+    from_persistent = np.where(under >= params.clear_ticks, down, PERSISTENT)
     return np.choose(latent, [from_nominal, from_transient, from_persistent])
 
 
@@ -216,6 +241,8 @@ def explain(
             f"{params.evidence:g}); clears below {tau_fast * params.clear:.3g}"
         )
     if code == TRANSIENT:
+        if left := int(state.relieved[unit]):
+            return f"{over}; fell to {params.relief:.0%} of its peak, watched for {left} more rows"
         held = "; held off after a move of our own" if state.held[unit] else ""
         return f"{over}; over for {int(state.over[unit])} of {params.persist_ticks} rows{held}"
     return over
@@ -232,4 +259,16 @@ def resize(state: MmsState, keep: NDArray[np.intp], now_s: float) -> MmsState:
     return replace(fresh, **moved)
 
 
-_FIELDS = ("state", "latent", "since_s", "ema", "ema_clear", "over", "under", "evidence", "held")
+_FIELDS = (
+    "state",
+    "latent",
+    "since_s",
+    "ema",
+    "ema_clear",
+    "over",
+    "under",
+    "evidence",
+    "peak",
+    "relieved",
+    "held",
+)

@@ -38,11 +38,11 @@ def test_distance_is_to_the_nearest_region_and_blames_the_right_feature() -> Non
     model = make()
     scores = ims.score(model, np.array([[22.0, 35.0, 8.0 + 2.5], [32.0 + 3.5, 35.0 + 6.0, 8.0]]))
     # 2.5 kW is z = 5, 4 outside of the box; 3.5 K over the second region is 3 out, 6 K is z 3, 2 out
-    assert scores.deviation == pytest.approx([4.0, np.hypot(3.0, 2.0)])
+    assert scores.deviation == pytest.approx([4.0, (3.0**4 + 2.0**4) ** 0.25])
     assert ims.top_contributors(model, scores, 0) == (("pdu_kw", 1.0),)
     top = ims.top_contributors(model, scores, 1)
     assert [name for name, _ in top] == ["inlet_c", "outlet_c"]
-    assert [share for _, share in top] == pytest.approx([9 / 13, 4 / 13])
+    assert [share for _, share in top] == pytest.approx([81 / 97, 16 / 97])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
@@ -73,8 +73,56 @@ def test_the_moving_mean_is_causal_and_survives_a_gap() -> None:
         state, scores = ims.observe(model, state, np.array([row]))
         unknown.append(bool(scores.unknown[0]))
     assert unknown == [False, True, False]
-    assert state.mean.tolist() == [[24.0, 35.0, 8.0]]
+    # in scaled space: it starts at the nearest centre, 0, and goes half of the way to 4
+    assert state.mean.tolist() == [[2.0, 0.0, 0.0]]
     assert scores.deviation == pytest.approx([1.0])
+
+
+def test_one_reading_does_not_outweigh_what_was_learned() -> None:
+    model = make(smooth_alpha=0.1)
+    state, scores = ims.observe(model, ims.start(model, 1), np.array([[29.0, 35.0, 8.0]]))
+    assert state.mean[0, 0] == pytest.approx(9.7)  # from the region at 10, not from 7
+    assert scores.deviation.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("freak", [1e3, 1e9, -1e29])
+def test_one_freak_row_never_reaches_tau_persist_and_is_soon_forgotten(freak: float) -> None:
+    one = {"centres": np.zeros((1, 3)), "half_widths": np.ones((1, 3)), "support": np.ones(1)}
+    model = make(smooth_alpha=0.2, **one)
+    state = ims.start(model, 1)
+    seen = []
+    for inlet in [22.0] * 5 + [freak] + [22.0] * 10:
+        state, scores = ims.observe(model, state, np.array([[inlet, 35.0, 8.0]]))
+        seen.append(float(scores.deviation[0]))
+    assert seen[:5] == [0.0] * 5
+    assert 0.0 < max(seen) <= model.tau_persist + 1e-9
+    assert seen[-1] == 0.0
+
+
+def test_drift_is_followed_only_where_it_may_be_and_only_so_far() -> None:
+    model = make(smooth_alpha=1.0, drift_alpha=0.2, drift_cap=0.75)
+    state = ims.start(model, 3)
+    x = np.array([[22.9, 35.0, 8.0], [22.9, 35.0, 8.0], [27.0, 35.0, 8.0]])
+    for _ in range(40):
+        state, scores = ims.observe(model, state, x, learn=np.array([True, False, True]))
+    assert state.drift[:, 0] == pytest.approx([0.75, 0.0, 0.0])
+    assert scores.deviation == pytest.approx([0.0, 0.0, 4.0])
+
+
+def test_context_is_not_judged_but_explains() -> None:
+    """A colder supply setpoint moves the inlet one to one: no deviation; a warm inlet alone is one."""
+    transform = np.array([[1.0, 0, 0], [0, 1.0, 0], [-1.0, 0, 0]])
+    model = make(
+        features=("inlet_c", "pdu_kw", "supply_air_setpoint_c"),
+        offset=np.array([22.0, 8.0, 18.0]),
+        transform=transform,
+        context=("supply_air_setpoint_c",),
+    )
+    x = np.array([[24.5, 8.0, 20.5], [24.5, 8.0, 18.0], [24.5, 8.0, np.nan]])
+    scores = ims.score(model, x)
+    assert scores.deviation[:2] == pytest.approx([0.0, 1.5])
+    assert scores.unknown.tolist() == [False, False, True]
+    assert ims.top_contributors(model, scores, 1) == (("inlet_c", 1.0),)
 
 
 def test_score_leaves_its_input_alone() -> None:

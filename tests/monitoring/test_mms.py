@@ -42,9 +42,9 @@ def test_a_step_goes_through_transient_to_persistent_and_back_early() -> None:
     first = seen.index(PERSISTENT)
     assert 5 + PARAMS.persist_ticks - 1 <= first <= 5 + PARAMS.persist_ticks + 2
     assert set(seen[first:25]) == {PERSISTENT}
-    # the slow EMA alone would need seven rows to fall below the level; the fast one clears sooner
-    assert seen[25:].index(NOMINAL) <= 5
-    assert PERSISTENT not in seen[31:]
+    # the slow EMA alone falls below the level after four rows more than the fast one
+    assert seen[25:].index(NOMINAL) <= PARAMS.clear_ticks + 1
+    assert PERSISTENT not in seen[32:]
 
 
 def test_one_freak_value_is_never_persistent() -> None:
@@ -58,6 +58,21 @@ def test_hysteresis_does_not_flap_at_the_threshold() -> None:
     values = [*[3.0] * 20, *(FAST + rng.normal(0, 0.02, 200))]
     seen = codes(drive([float(v) for v in values]))
     assert sum(a != b for a, b in itertools.pairwise(seen[20:])) <= 1
+
+
+def test_relief_a_fault_that_ended_and_left_something_behind_is_transient() -> None:
+    seen = codes(drive([20.0] * 20 + [2.0] * (PARAMS.relief_ticks + 20)))
+    fell = 20 + seen[20:].index(TRANSIENT)
+    assert fell <= 20 + 10
+    again = fell + seen[fell:].index(PERSISTENT)  # still there: it is a fault of its own
+    assert PARAMS.relief_ticks - 2 <= again - fell <= PARAMS.relief_ticks + 2
+    assert set(seen[again:]) == {PERSISTENT}
+
+
+def test_relief_ends_at_once_when_the_deviation_grows_again() -> None:
+    seen = codes(drive([20.0] * 20 + [2.0] * 20 + [20.0] * 20))
+    assert TRANSIENT in seen[20:40]
+    assert PERSISTENT in seen[40 : 40 + PARAMS.persist_ticks + 4]
 
 
 def test_missing_values_are_unknown_and_forget_nothing() -> None:
