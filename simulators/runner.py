@@ -52,7 +52,8 @@ def make_hall(o: Options) -> Hall:
 async def pace(world: World, speed: float, stop: asyncio.Event) -> None:
     """Step the world until its end or `stop`."""
     period = world.hall.step_s / speed
-    due = time.monotonic()
+    due = stepped = time.monotonic()
+    world.phase = lambda: (time.monotonic() - stepped) / period
     while not stop.is_set():
         due = max(due + period, time.monotonic() - _CATCH_UP_S)
         wait = due - time.monotonic()
@@ -66,6 +67,7 @@ async def pace(world: World, speed: float, stop: asyncio.Event) -> None:
             await asyncio.sleep(0)
         try:
             world.step()
+            stepped = time.monotonic()
         except StopIteration:
             return
 

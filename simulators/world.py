@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from simulators.hall import Hall
+from simulators.hall.layout import Array
 from simulators.hall.setpoints import Refused
 
 JOURNAL_LENGTH = 100_000
@@ -37,6 +38,7 @@ class World:
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
+        hall.work.latency.details = True
         self.tick = 0
         self.readings: dict[str, float] = {}
         self.journal: deque[WireWrite] = deque(maxlen=JOURNAL_LENGTH)
@@ -44,7 +46,23 @@ class World:
         self.change = 0
         self.on_tick: list[Callable[[], None]] = []
         self.local: set[str] = set()  # devices whose switch stands on local
+        # How far real time is into the present step, 0..1; whoever paces the world sets it.
+        self.phase: Callable[[], float] = lambda: 1.0
+        self._before = self._counters()
+        self._after = self._before
         self.step()
+
+    def _counters(self) -> list[Array]:
+        return [c.copy() for c in self.hall.counters()]
+
+    def counters(self) -> list[Array]:
+        """Return Hall.counters() as a meter that is read between steps would show them.
+
+        They run up to the step's end while it lasts, so that a rate is even however the
+        reader's clock falls against the steps.
+        """
+        part = min(1.0, max(0.0, self.phase()))
+        return [a + (b - a) * part for a, b in zip(self._before, self._after, strict=True)]
 
     def step(self) -> None:
         """Advance the hall by its native step and refresh what devices show.
@@ -52,6 +70,7 @@ class World:
         StopIteration at the end of the hall's hours.
         """
         self.readings = self.hall.step(self.hall.step_s, {})
+        self._before, self._after = self._after, self._counters()
         self.tick += 1
         for refresh in self.on_tick:
             refresh()

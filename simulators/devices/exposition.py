@@ -1,15 +1,14 @@
 """GPU and inference metrics in Prometheus text, as dcgm-exporter and vLLM write them.
 
-Texts are built when asked for, once a step. Metric and label names are those of
+Texts are built when asked for; counters run on between steps. Metric and label names are those of
 dcgm-exporter 3.x and vLLM's v1 engine; bucket edges are vLLM's.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from simulators.hall.latency import REQUEST_EDGES_S, TTFT_EDGES_S
+from simulators.hall.latency import E2E, QUEUE, REQUEST_EDGES_S, SUMS, TTFT, TTFT_EDGES_S
 from simulators.hall.layout import RACK_INDEX, ROW_INDEX, Array
 from simulators.site import SiteDevice, host_name
 from simulators.world import World
@@ -33,21 +32,11 @@ _DCGM = (
     ("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %)."),
 )
 
-
-class Text:
-    """A text that is built at most once a step."""
-
-    def __init__(self, world: World, build: Callable[[], str]) -> None:
-        self._world, self._build = world, build
-        self._tick = -1
-        self._bytes = b""
-
-    def get(self) -> bytes:
-        """Return the text of the step the world is at."""
-        if self._tick != self._world.tick:
-            self._bytes = self._build().encode()
-            self._tick = self._world.tick
-        return self._bytes
+_HISTOGRAMS = (
+    ("time_to_first_token", TTFT_EDGES_S, TTFT),
+    ("e2e_request_latency", REQUEST_EDGES_S, E2E),
+    ("request_queue_time", REQUEST_EDGES_S, QUEUE),
+)
 
 
 class DcgmText:
@@ -75,7 +64,7 @@ class DcgmText:
         watts = np.outer(kw * 1000.0 / len(spread), spread).ravel()
         gpu_c = hall.racks.gpu_c[self._index]
         temp = np.add.outer(gpu_c, (spread - 1.0) * 200.0).ravel()
-        hours = hall.gpu_energy_kwh[self._index] / len(spread)
+        hours = self._world.counters()[3][self._index] / len(spread)
         energy = _JOULES_BEFORE + np.outer(hours * 3.6e9, spread).ravel()
         load = np.minimum(np.repeat(hall.work.dynamic, 12)[self._index] * 130.0, 100.0)
         util = np.repeat(load, len(spread))
@@ -109,7 +98,8 @@ class VllmText:
         """Return the exposition."""
         hall, row = self._world.hall, self._row
         work, k = hall.work, hall.k
-        prompts = float(np.floor(hall.prompts_total[row]))
+        totals, latency, _, _ = self._world.counters()
+        prompts = float(np.floor(totals[row]))
         running = float(work.served[row]) / hall.step_s * k.generated_tokens * 0.025
         out: list[str] = []
         self._one(out, "vllm:num_requests_running", "gauge", round(running))
@@ -119,15 +109,9 @@ class VllmText:
         self._one(out, "vllm:prompt_tokens_total", "counter", prompts * k.prompt_tokens)
         self._one(out, "vllm:generation_tokens_total", "counter", prompts * k.generated_tokens)
         self._finished(out, prompts)
-        lat = work.latency
-        for name, edges, counts, total_s in (
-            ("time_to_first_token", TTFT_EDGES_S, lat.ttft_counts, lat.ttft_sum_s),
-            ("e2e_request_latency", REQUEST_EDGES_S, lat.e2e_counts, lat.e2e_sum_s),
-            ("request_queue_time", REQUEST_EDGES_S, lat.queue_counts, lat.queue_sum_s),
-        ):
-            self._histogram(
-                out, f"vllm:{name}_seconds", edges, counts[row], float(total_s[row]), prompts
-            )
+        for i, (name, edges, place) in enumerate(_HISTOGRAMS):
+            counts, total_s = latency[row, place], float(latency[row, SUMS][i])
+            self._histogram(out, f"vllm:{name}_seconds", edges, counts, total_s, prompts)
         return "\n".join(out) + "\n"
 
     def _one(self, out: list[str], name: str, kind: str, value: float) -> None:

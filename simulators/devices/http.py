@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from simulators.devices.exposition import DcgmText, Text, VllmText
+from simulators.devices.exposition import DcgmText, VllmText
 from simulators.devices.router import MAX_BODY, Router
 from simulators.site import SiteDevice
 from simulators.world import World
@@ -41,10 +41,9 @@ class HttpServer:
 def exporter(device: SiteDevice, world: World) -> HttpServer:
     """Return the server of a dcgm-exporter (gpu-*) or a vLLM (vllm-*)."""
     source = DcgmText(device, world) if device.id.startswith("gpu-") else VllmText(device, world)
-    text = Text(world, source.build)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=text.get(), headers={"Content-Type": _TEXT})
+        return web.Response(body=source.build().encode(), headers={"Content-Type": _TEXT})
 
     return HttpServer(device, lambda: [web.get(device.path, metrics)])
 

@@ -132,14 +132,14 @@ class Constants:
     humidifier_max_gps: float = _c(4.0, "EJ: 14 kg/h")
 
     # --- workload ----------------------------------------------------------------------
-    prompts_mean_ps: float = _c(322.0, "EJ: sets 0.60 Wh/prompt with the hall as built")
+    prompts_mean_ps: float = _c(324.0, "EJ: sets 0.60 Wh/prompt with the hall as built")
     node_prompts_ps: float = _c(8.0, "EJ: a node at full use; 8 GPUs, 211 tokens a prompt")
     prompt_tokens: float = _c(1155.0, "Azure: mean context tokens of a conversation request")
     generated_tokens: float = _c(211.0, "Azure: mean generated tokens of a conversation request")
     diurnal_swing: float = _c(0.20, "EJ: conversation and code traffic over several time zones")
     diurnal_second: float = _c(0.08, "EJ: a plateau in the morning, a steep end of the day")
     diurnal_peak_h: float = _c(15.5, "EJ: local hour of the busiest time")
-    arrival_noise: float = _c(0.025, "EJ: slow noise of arrivals beside Poisson's")
+    arrival_noise: float = _c(0.015, "EJ: slow noise of arrivals beside Poisson's")
     arrival_noise_tau_s: float = _c(900.0, "EJ: correlation of that noise")
     batch_gain: float = _c(0.22, "EJ: larger prefill batches: energy a prompt falls, saturating")
     batch_gain_ms: float = _c(60.0, "EJ: window of half that gain")

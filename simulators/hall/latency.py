@@ -24,6 +24,11 @@ REQUEST_EDGES_S: Final = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0,
     240.0, 480.0, 960.0, 1920.0, 7680.0,
 )  # fmt: skip
+TTFT: Final = slice(0, len(TTFT_EDGES_S))
+E2E: Final = slice(TTFT.stop, TTFT.stop + len(REQUEST_EDGES_S))
+QUEUE: Final = slice(E2E.stop, E2E.stop + len(REQUEST_EDGES_S))
+SUMS: Final = slice(QUEUE.stop, QUEUE.stop + 3)  # TTFT, end to end, queueing
+COUNTERS: Final = SUMS.stop
 TOKEN_S: Final = 0.025  # inter-token latency of a decode step, 40 tokens a second a user
 WINDOW_S: Final = 60.0
 MIN_REQUESTS: Final = 20
@@ -61,22 +66,19 @@ class Latency:
             (k.medium_prompt_fraction, k.medium_prefill_ms),
             (k.long_prompt_fraction, k.long_prefill_ms),
         )
-        self._weights = np.asarray([w for w, _ in classes])[:, None, None]
+        self.details = False  # keep the histograms only an exposition shows, too
+        self._weights = np.asarray([w for w, _ in classes])
         self._after = _FINE_MS[None, None, :] - np.asarray([m for _, m in classes])[:, None, None]
         self._mean_prefill_ms = sum(w * m for w, m in classes)
         self._decode_ms = k.generated_tokens * TOKEN_S * 1000.0
-        self._ring: deque[tuple[float, Array]] = deque()
+        self._ring: deque[tuple[float, Array, Array]] = deque()
         self._ring_s = 0.0
         self._sum = np.zeros((N_ROWS, len(_FINE_MS)))
         self._sum_n = np.zeros(N_ROWS)
         self.p95_ms = np.full(N_ROWS, np.nan)
-        # Cumulative since the start, for the expositions: counts at edges, and sums in seconds.
-        self.ttft_counts = np.zeros((N_ROWS, len(TTFT_EDGES_S)))
-        self.e2e_counts = np.zeros((N_ROWS, len(REQUEST_EDGES_S)))
-        self.queue_counts = np.zeros((N_ROWS, len(REQUEST_EDGES_S)))
-        self.ttft_sum_s = np.zeros(N_ROWS)
-        self.e2e_sum_s = np.zeros(N_ROWS)
-        self.queue_sum_s = np.zeros(N_ROWS)
+        # Cumulative, for the expositions: counts at TTFT edges, at request edges for end to end
+        # and for queueing, and the three sums in seconds. Shape (6, COUNTERS).
+        self.counters = np.zeros((N_ROWS, COUNTERS))
 
     def step(
         self, dt_s: float, served: Array, window_ms: float, wait_ms: Array, queue_ms: Array
@@ -85,29 +87,33 @@ class Latency:
         wait = wait_ms[:, None]
         queued = queue_ms[:, None]
         by_class = wait_cdf(self._after - queued, window_ms, wait)
-        fine = (by_class * self._weights).sum(axis=0) * served[:, None]
+        mixed = self._weights @ by_class.reshape(len(self._weights), -1)
+        fine = mixed.reshape(N_ROWS, -1) * served[:, None]
         self._slide(dt_s, fine, served)
-        self.ttft_counts += fine[:, _VLLM_PLACES]
+        self.counters[:, TTFT] += fine[:, _VLLM_PLACES]
+        if self.details:
+            self._details(served, window_ms, wait_ms, queue_ms)
+
+    def _details(self, served: Array, window_ms: float, wait_ms: Array, queue_ms: Array) -> None:
+        wait, queued = wait_ms[:, None], queue_ms[:, None]
         waited_ms = window_ms / 2 + wait_ms + queue_ms
-        self.queue_counts += served[:, None] * wait_cdf(_REQUEST_MS - queued, window_ms, wait)
+        self.counters[:, QUEUE] += served[:, None] * wait_cdf(_REQUEST_MS - queued, window_ms, wait)
         first_ms = (waited_ms + self._mean_prefill_ms)[:, None]
         decode = 1.0 - np.exp(-np.maximum(_REQUEST_MS - first_ms, 0.0) / self._decode_ms)
-        self.e2e_counts += served[:, None] * decode
-        self.queue_sum_s += served * waited_ms / 1000.0
-        self.ttft_sum_s += served * first_ms[:, 0] / 1000.0
-        self.e2e_sum_s += served * (first_ms[:, 0] + self._decode_ms) / 1000.0
+        self.counters[:, E2E] += served[:, None] * decode
+        sums = np.stack([first_ms[:, 0], first_ms[:, 0] + self._decode_ms, waited_ms], axis=1)
+        self.counters[:, SUMS] += served[:, None] * sums / 1000.0
 
     def _slide(self, dt_s: float, fine: Array, served: Array) -> None:
-        both = np.concatenate([fine, served[:, None]], axis=1)
-        self._ring.append((dt_s, both))
+        self._ring.append((dt_s, fine, served))
         self._ring_s += dt_s
         self._sum += fine
         self._sum_n += served
         while len(self._ring) > 1 and self._ring_s - self._ring[0][0] >= WINDOW_S - 1e-9:
-            gone_s, gone = self._ring.popleft()
+            gone_s, gone, gone_n = self._ring.popleft()
             self._ring_s -= gone_s
-            self._sum -= gone[:, :-1]
-            self._sum_n -= gone[:, -1]
+            self._sum -= gone
+            self._sum_n -= gone_n
         self.p95_ms = self._quantile(0.95)
 
     def _quantile(self, q: float) -> Array:

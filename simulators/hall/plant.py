@@ -13,7 +13,7 @@ from simulators.hall.air import Air
 from simulators.hall.arrivals import Arrivals
 from simulators.hall.conditions import Conditions
 from simulators.hall.constants import CONSTANTS
-from simulators.hall.layout import N_ROWS, RACKS_PER_ROW
+from simulators.hall.layout import N_ROWS, RACKS_PER_ROW, Array
 from simulators.hall.measure import Measure
 from simulators.hall.meter import Meter, Powers
 from simulators.hall.moisture import Moisture
@@ -96,6 +96,8 @@ class Hall:
         while self.now_s < -1e-9:
             self._advance()
         self.now_s = 0.0
+        for counter in self.counters():
+            counter[:] = 0.0
         for planned in plan.overlays:
             if planned.start_s > 0.0:
                 self.overlays.start(planned.overlay, warm_s + planned.start_s, planned.duration_s)
@@ -140,6 +142,10 @@ class Hall:
     def over(self) -> bool:
         """True once `hours` are over."""
         return self.now_s >= self._end_s - 1e-9
+
+    def counters(self) -> tuple[Array, Array, Array, Array]:
+        """Return what only grows: prompts and latency counters a row, kWh at PDU and GPUs a rack."""
+        return self.prompts_total, self.work.latency.counters, self.energy_kwh, self.gpu_energy_kwh
 
     def truth(self) -> dict[str, object]:
         """Return the exact account since the meter's start; deferred jobs are charged."""
