@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -160,11 +161,26 @@ async def test_devices_share_one_application_and_the_last_stops_it() -> None:
         await one.close()
 
 
+async def test_a_local_port_that_is_taken_gives_way_to_a_free_one() -> None:
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.3", 0))
+    local = f"127.0.0.3:{taken.getsockname()[1]}"
+    async with hall() as peer, driver_on(peer, inputs(1), local_address=local) as driver:
+        assert (await driver.read(0))[0].value == 20.0
+        assert driver._joined is not None
+        assert driver._joined[0].lite.localIPAddr.addrTuple[0] == "127.0.0.3"
+    taken.close()
+    for wrong in ("203.0.113.9", "nowhere", "127.0.0.1:x"):
+        async with driver_on(peer, inputs(1), local_address=wrong) as driver:
+            with pytest.raises(Permanent, match="local_address"):
+                await driver.connect()
+
+
 async def test_two_local_addresses_are_refused() -> None:
     async with hall() as a, hall() as b, driver_on(a, inputs(1)) as one:
         await one.read(0)
         two = BacnetDriver(bms(b, inputs(1), local_address="127.0.0.9:47999"), {})
-        with pytest.raises(Permanent, match="one process has one"):
+        with pytest.raises(Permanent, match="a process has one"):
             await two.connect()
         await two.close()
 
@@ -221,8 +237,7 @@ async def test_commands_to_the_agent_itself_are_refused(caplog: pytest.LogCaptur
         ours = driver._joined[0].app
         loop = asyncio.get_running_loop()
         replies: list[bytes] = []
-        local = driver._joined[0].local
-        to = (local.split("/")[0], int(local.rpartition(":")[2]))
+        to = driver._joined[0].lite.localIPAddr.addrTuple
         peer.datagram_received = lambda data, addr: replies.append(data[6:])  # type: ignore[method-assign]
         silence = b"\x00\x05\x07\x11\x19\x01"  # DeviceCommunicationControl: disable
         write = b"\x00\x05\x08\x0f" + b"\x0c\x02\x00\x00\x01\x19\x4d\x3e\x75\x02\x00\x41\x3f"
