@@ -61,8 +61,8 @@ def skadi() -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; every expected failure ends with its exit code and a way out."""
     try:
-        skadi.main(args=argv, prog_name="skadi", standalone_mode=False)
-        code = 0
+        # Without standalone mode click answers a command's Exit with its code.
+        code = skadi.main(args=argv, prog_name="skadi", standalone_mode=False) or 0
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.Abort:
