@@ -46,9 +46,13 @@ class BacnetAddress:
 
 @dataclass(frozen=True, slots=True)
 class SnmpAddress:
-    """One OID, as a tuple of sub-identifiers."""
+    """One OID, as a tuple of sub-identifiers.
+
+    valid_while: other OIDs and what they must read, or the value is in another unit.
+    """
 
     oid: tuple[int, ...]
+    valid_while: tuple[tuple[tuple[int, ...], str], ...] = ()
 
     def __str__(self) -> str:
         return ".".join(map(str, self.oid))

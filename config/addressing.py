@@ -32,7 +32,7 @@ class AddressProblem(Exception):
 KEYS: dict[str, tuple[str, ...]] = {
     "modbus-tcp": ("register", "type", "word_order", "byte_order", "bit"),
     "bacnet-ip": ("object", "property"),
-    "snmp": ("oid",),
+    "snmp": ("oid", "valid_while"),
     "prometheus": ("metric", "labels", "kind", "quantile", "window_s", "aggregate", "per_rack"),
     "workload-http": ("knob",),
     "push": ("name",),
@@ -131,9 +131,14 @@ def parse_oid(text: str) -> tuple[int, ...]:
 
 def _snmp(p: PointSection) -> SnmpAddress:
     try:
-        return SnmpAddress(parse_oid(p.oid or ""))
+        oid = parse_oid(p.oid or "")
     except ValueError as error:
         raise AddressProblem("oid", str(error)) from None
+    try:
+        guards = tuple((parse_oid(k), str(v)) for k, v in (p.valid_while or {}).items())
+    except ValueError as error:
+        raise AddressProblem("valid_while", str(error)) from None
+    return SnmpAddress(oid, guards)
 
 
 def _metric(p: PointSection) -> MetricAddress:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from config.addresses import Address, BacnetAddress, WorkloadAddress
-from config.addressing import AddressProblem, parse_address
+from config.addresses import Address, BacnetAddress, SnmpAddress, WorkloadAddress
+from config.addressing import AddressProblem, parse_address, parse_oid
 from config.errors import Problem
-from config.library import ProfileError, load_profile
+from config.library import ProfileError, load_profile, profile_names
 from config.quantities import QUANTITIES, to_canonical
 from config.schema import AgentSection, DeviceSection, LimitsSection, PointSection, RowSection
 from config.site import Device, Point, Writable
@@ -67,6 +67,7 @@ def _device(
     mine = {p.value.id for p in own}
     points = [*(p for p in given if p.value.id not in mine), *own]  # an own point replaces it
     resolved = [p for raw in points if (p := _point(section, raw, context, problems))]
+    _refuse_denied(section, source, resolved, problems)
     if not points and section.profile is None:
         problems.append(source.problem((), "has no points; add [[device.point]] or a profile"))
     keep = {k: getattr(section, k) for k in (
@@ -106,11 +107,32 @@ def _profile_points(
         )
         return []
     metric = context.limits.latency_metric
+    if not section.profile_points:
+        return []
+    if "point" not in profile and "table" in profile:
+        text = f"{name!r} has tables, no fixed points: run `skadi scan {section.protocol} HOST`"
+        problems.append(source.problem(("profile",), f"{text} and use what it prints"))
     raw_points = [e for p in profile.get("point", []) for e in _expand(p, section, metric)]
     if name == "workload-router":
         raw_points += [_share(row) for row in all_rows]
     where = source.at("profile")
     return [p for raw in raw_points if (p := parse(PointSection, Sourced(raw, where), problems))]
+
+
+def _refuse_denied(
+    section: DeviceSection, source: Source, points: list[Point], problems: list[Problem]
+) -> None:
+    """A profile may name objects that must never be written, such as energy counters."""
+    if section.profile is None or section.profile not in profile_names():
+        return
+    denied = [parse_oid(o) for o in load_profile(section.profile)["profile"].get("deny", [])]
+    for point in points:
+        if point.writable is None or not isinstance(point.address, SnmpAddress):
+            continue
+        oid = point.address.oid
+        if any(oid[: len(prefix)] == prefix for prefix in denied):
+            text = f"point {point.id!r}: profile {section.profile} forbids writing {point.address}"
+            problems.append(source.problem(("point",), f"{text}; make it read only"))
 
 
 def _expand(
@@ -184,6 +206,7 @@ def _point(
         scale=p.scale * factor,
         offset=p.offset * factor + shift,
         sentinels=p.sentinels,
+        part=p.part,
         max_age_s=p.max_age_s or max(context.agent.stale_after_s, _three_polls(device, context)),
         max_slew_per_s=slew,
         writable=_writable(p, factor, shift, isinstance(address, BacnetAddress), context)

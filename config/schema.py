@@ -222,6 +222,7 @@ class PointSection(Section):
     object: str | None = None
     property: str | None = None
     oid: str | None = None
+    valid_while: dict[str, str | int] | None = None  # other OID -> what it must read
     metric: str | list[str] | None = None
     labels: dict[str, str | list[str]] | None = None
     kind: Literal["gauge", "rate", "quantile"] | None = None
@@ -235,6 +236,7 @@ class PointSection(Section):
     scale: Finite = 1.0
     offset: Finite = 0.0
     sentinels: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    part: bool = False  # part of another value, or nothing to be summed: kept, never decided on
     # how it ages
     max_age_s: Seconds | None = None
     max_slew_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -308,6 +310,7 @@ class DeviceSection(Section):
     auth: AuthSection | None = None
     token: SecretRef | None = None
     profile: str | None = None
+    profile_points: bool = True  # false: only the points that stand here (skadi scan)
     row: ID | None = None
     rack: ID | None = None
     zone: ID | None = None

@@ -49,7 +49,11 @@ class Writable:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of one device. `scale`/`offset` turn raw numbers into the quantity's unit."""
+    """One value of one device. `scale`/`offset` turn raw numbers into the quantity's unit.
+
+    part: part of another value (an outlet of a PDU) or nothing to be summed (apparent
+    power): read and kept, never summed nor decided on.
+    """
 
     key: str
     device: str
@@ -64,6 +68,7 @@ class Point:
     scale: float = 1.0
     offset: float = 0.0
     sentinels: tuple[float, ...] = ()
+    part: bool = False
     max_age_s: float = 15.0
     max_slew_per_s: float = 0.0
     writable: Writable | None = None

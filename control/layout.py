@@ -69,7 +69,7 @@ class Layout:
         self.row_of_rack = np.array(
             [self._row_position(site.row_of_rack.get(r)) for r in self.racks], dtype=np.intp
         )
-        readable = [p for p in site.points.values() if p.writable is None]
+        readable = [p for p in site.points.values() if p.writable is None and not p.part]
         self.rack_inlets = Groups.of([self._where(readable, "inlet_c", rack=r) for r in self.racks])
         self.rack_kw = Groups.of([self._where(readable, "pdu_kw", rack=r) for r in self.racks])
         self.inlets = self._positions(

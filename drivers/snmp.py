@@ -34,12 +34,16 @@ _UNSURE = frozenset({GEN_ERR, COMMIT_FAILED, UNDO_FAILED})
 _NUMBER = re.compile(rb"\s*([-+]?\d{1,18}(?:\.\d{1,12})?)\s*\x00*")
 
 
+Guards = tuple[tuple[int, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is asked for, and where each point's value stands in the answer."""
+    """What is asked for, and where each point's value and guards stand in the answer."""
 
     oids: tuple[bytes, ...]
     place: tuple[int, ...]
+    guards: tuple[Guards, ...]
 
 
 class SnmpDriver:
@@ -70,8 +74,13 @@ class SnmpDriver:
         """Read every point. Raises Transient when the device does not answer at all."""
         async with self._lock:
             found = await read_all(await self._open(), self._plan.oids, self._size)
-        places = zip(self._judges, self._plan.place, strict=True)
-        return [reading_of(judge, found[place], now_s) for judge, place in places]
+        plan = zip(self._judges, self._plan.place, self._plan.guards, strict=True)
+        return [
+            judge.bad(broken, now_s)
+            if guards and (broken := _broken(guards, found))
+            else reading_of(judge, found[place], now_s)
+            for judge, place, guards in plan
+        ]
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """Read these points fresh. A point without a number there is a Permanent error."""
@@ -137,8 +146,40 @@ def _encoded(point: Point) -> bytes:
 def _compile(points: Sequence[Point]) -> _Plan:
     """Ask for each OID once, in the order of the points."""
     places: dict[bytes, int] = {}
-    place = tuple(places.setdefault(_encoded(p), len(places)) for p in points)
-    return _Plan(tuple(places), place)
+
+    def place(oid: bytes) -> int:
+        return places.setdefault(oid, len(places))
+
+    values = tuple(place(_encoded(p)) for p in points)
+    guards = tuple(
+        tuple((place(encode_oid(oid)), wanted) for oid, wanted in p.address.valid_while)
+        if isinstance(p.address, SnmpAddress)
+        else ()
+        for p in points
+    )
+    return _Plan(tuple(places), values, guards)
+
+
+def _broken(guards: Guards, found: Sequence[Outcome]) -> str:
+    """Say which guard of a point does not hold: its value is not what the site file says."""
+    for place, wanted in guards:
+        is_ = text_of(found[place])
+        if is_ != wanted:
+            return f"the device's own description changed ({is_!r}, was {wanted!r}): scan it again"
+    return ""
+
+
+def text_of(outcome: Outcome) -> str:
+    """What a device answered, as text: how guards and descriptions are compared."""
+    match outcome:
+        case bytes():
+            return outcome.decode("utf-8", errors="replace").strip("\x00 \t\r\n")
+        case Absent():
+            return ""
+        case tuple():
+            return ".".join(map(str, outcome))
+        case _:
+            return str(outcome)
 
 
 def number_in(outcome: Outcome) -> float | str:
