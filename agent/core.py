@@ -23,10 +23,9 @@ from config.site import Device, Point, Site
 from control import decide, leases, modes
 from control.decide import Decision, Setting
 from control.guardrails import objections
-from control.ims_model import ImsModel
 from control.layout import Layout
 from control.modes import Event, Modes, Refusal
-from control.monitor import fit
+from control.monitor import Trained, fit
 from control.slow_loop import Judgement, watch
 from control.state import ControlState
 from control.types import (
@@ -67,7 +66,7 @@ class Agent:
         clock: Clock,
         journal: Journal,
         gate_of: Callable[[Callable[[Point], bool]], Gate],
-        model: ImsModel | None = None,
+        model: Trained | None = None,
     ) -> None:
         self.site, self.clock, self.journal = site, clock, journal
         self.layout = Layout(site)
@@ -94,7 +93,7 @@ class Agent:
         """All readings as they stand now."""
         return self.store.snapshot(self.clock.now_s())
 
-    def use_model(self, model: ImsModel) -> None:
+    def use_model(self, model: Trained) -> None:
         """Judge by another trained model from now on. Raises ValueError when it does not fit."""
         self.setting = Setting.of(self.layout, fit(self.layout, model))
         self.control = replace(self.control, monitor=None, findings={})

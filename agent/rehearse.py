@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from agent.clock import VirtualClock, stopwatch_s
 from agent.core import Agent
 from agent.journal import Journal
@@ -23,8 +20,7 @@ from agent.plantdriver import Plant, PlantDriver, PlantWire
 from agent.plantsite import PlantError, plant_site
 from agent.tally import Tally
 from config.site import Point, Site
-from control.features import unit_features, unit_names
-from control.ims_model import ImsModel
+from control.monitor import Trained
 from drivers.gate import Gate
 
 ALIASES = {"hall": "simulators.hall:Hall"}
@@ -41,7 +37,7 @@ class Rehearsal:
     hours: float = 24.0
     controller: str = "skadi"
     site: Site | None = None
-    model: ImsModel | None = None
+    model: Trained | None = None
     tick_s: float = 0.0  # 0: the plant's own step, at least 5 s
 
 
@@ -151,25 +147,3 @@ async def rehearse(plan: Rehearsal, progress: Progress | None = None) -> dict[st
     if callable(truth):
         result["truth"] = truth()
     return result
-
-
-async def nominal_features(
-    plan: Rehearsal, every_s: float, progress: Progress | None = None
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Run a plant untouched and return (rows, units, 10) features and the units' names."""
-    with tempfile.TemporaryDirectory(prefix="skadi-nominal-") as folder:
-        run = Rehearsed(plan, Path(folder))
-        rows: list[NDArray[np.float64]] = []
-        try:
-            ticks = round(plan.hours * 3600.0 / run.tick_s)
-            stride = max(1, round(every_s / run.tick_s))
-            for i in range(ticks):
-                if not await run.tick():
-                    break
-                if i % stride == 0:
-                    rows.append(unit_features(run.agent.layout, run.agent.snapshot()))
-                if progress is not None and i % 64 == 0:
-                    progress(i / ticks)
-        finally:
-            run.close()
-    return np.array(rows), unit_names(run.agent.layout)

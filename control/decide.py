@@ -65,9 +65,7 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     if setting.monitor is None:
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
-    after, findings = monitoring.tick(
-        setting.monitor, setting.layout, snapshot, state.leases, before
-    )
+    after, findings = monitoring.tick(setting.monitor, setting.layout, snapshot, before)
     return replace(state, monitor=after, findings=findings)
 
 

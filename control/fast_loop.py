@@ -23,6 +23,7 @@ from control.types import Change, Kind, Proposal
 NEAR_LIMIT_K = 1.0
 HORIZON_S = 120.0  # how far ahead an inlet is predicted from its slope
 TREND_ALPHA = 0.3
+HOT = 0.5  # kelvin above nominal (a tenth more power counts as one): less is not thermal trouble
 STEADY_SLOPE = 0.002  # K/s: below this a slope is noise
 PRE_COOLING = (
     ("pre_cool_air", ("supply_air_setpoint_c", "zone_setpoint_c", "fan_rpm_pct")),
@@ -65,7 +66,7 @@ def troubles(case: Case, tau_fast: float | None) -> list[Trouble]:
         finding = case.state.findings.get(f"row:{row}")
         if worst_c >= limit_c - NEAR_LIMIT_K:
             found.append(Trouble(row, 3, f"inlet predicted {worst_c:.1f} degC, limit {limit_c:g}"))
-        elif finding is None or finding.heat <= 0 or tau_fast is None:
+        elif finding is None or finding.heat < HOT or tau_fast is None:
             continue
         elif finding.state == "persistent":
             found.append(

@@ -1,32 +1,46 @@
 """Runs IMS and MMS over every rack and row: one score, one state and one reason each.
 
-Takes out what the agent itself has done before scoring: a knob we hold is no evidence, and
-the inlet shift that our own setpoints explain is not trouble. Decides nothing about moves.
+Takes out what commands and load explain before scoring (control.context): the agent's own
+moves are not trouble. Decides nothing about moves.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from control import ims, mms
-from control.features import INLET, OUTLET, unit_features, unit_names
+from control.context import Commands, ContextModel, follow, without_context
+from control.features import unit_features, unit_names
 from control.ims_model import ImsModel
 from control.layout import FEATURES, Layout
-from control.types import Finding, Lease, Snapshot
+from control.types import Finding, Snapshot
 
 F64 = NDArray[np.float64]
-PDU = FEATURES.index("pdu_kw")
-FAN, PUMP = FEATURES.index("fan_rpm_pct"), FEATURES.index("pump_rpm_pct")
 
-# Inlet shift for one unit of a knob, in kelvin: supply air goes through one to one; a slower
-# fan lets more exhaust recirculate (0.05 K a percent: judgement, refined by what is measured).
-OWN_SHIFT: Mapping[str, float] = {
-    "supply_air_setpoint_c": 1.0,
-    "zone_setpoint_c": 1.0,
-    "fan_rpm_pct": -0.05,
-}
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training leaves: how features answer to commands, and the regions of the rest."""
+
+    ims: ImsModel
+    context: ContextModel | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        context = self.context.to_dict() if self.context else None
+        return {"skadi_model": 1, "ims": self.ims.to_dict(), "context": context}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> "Trained":
+        """Read back what to_dict wrote. Raises ValueError for anything else."""
+        if not isinstance(data, dict) or data.get("skadi_model") != 1:
+            raise ValueError("not a model of this version: train again")
+        context = data.get("context")
+        return Trained(
+            ImsModel.from_dict(data["ims"]), ContextModel.from_dict(context) if context else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,8 @@ class Monitor:
     unit_index: NDArray[np.intp]
     units: tuple[str, ...]
     params: mms.MmsParams
+    context: ContextModel | None
+    commands: Commands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +62,16 @@ class MonitorState:
 
     ims: ims.ImsState
     mms: mms.MmsState
+    commands: F64 | None = None
+    commands_s: float = 0.0
 
 
-def fit(layout: Layout, model: ImsModel) -> Monitor:
-    """Fit a model to a layout. Raises ValueError when the model needs other features."""
+def fit(layout: Layout, trained: Trained) -> Monitor:
+    """Fit a trained model to a layout. Raises ValueError when it needs other features or units."""
+    model, context = trained.ims, trained.context
     units = unit_names(layout)
+    if context is not None and context.units != units:
+        raise ValueError("the model was trained on other racks and rows; train again")
     section = layout.site.mms
     return Monitor(
         model,
@@ -58,6 +79,8 @@ def fit(layout: Layout, model: ImsModel) -> Monitor:
         ims.unit_rows(model, units),
         units,
         mms.MmsParams(alpha=section.alpha, persist_ticks=section.persist_ticks),
+        context,
+        Commands(layout),
     )
 
 
@@ -68,16 +91,17 @@ def begin(monitor: Monitor, now_s: float) -> MonitorState:
 
 
 def tick(
-    monitor: Monitor,
-    layout: Layout,
-    snapshot: Snapshot,
-    leases: Mapping[str, Lease],
-    state: MonitorState,
+    monitor: Monitor, layout: Layout, snapshot: Snapshot, state: MonitorState
 ) -> tuple[MonitorState, dict[str, Finding]]:
     """Score every rack and row once. Returns the next memory and a finding for each unit."""
     model = monitor.model
     raw = unit_features(layout, snapshot)
-    x = without_own_moves(layout, raw, leases, _centres(monitor))[:, monitor.columns]
+    commands = follow(
+        state.commands, monitor.commands.read(snapshot), snapshot.now_s - state.commands_s
+    )
+    if monitor.context is not None:
+        raw = without_context(monitor.context, raw, commands)
+    x = raw[:, monitor.columns]
     ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index)
     mms_state = mms.step(
         monitor.params, state.mms, scores.deviation, scores.unknown,
@@ -96,41 +120,7 @@ def tick(
         )
         for i, unit in enumerate(monitor.units)
     }
-    return MonitorState(ims_state, mms_state), findings
-
-
-def _centres(monitor: Monitor) -> F64:
-    """The nominal centre of every unit, (n_units, 10); NaN for a feature the model lacks."""
-    model = monitor.model
-    centres = np.full((len(monitor.units), len(FEATURES)), np.nan)
-    own = np.zeros((len(monitor.units), len(model.features)))
-    if model.unit_offsets.size:
-        known = monitor.unit_index >= 0
-        own[known] = model.unit_offsets[monitor.unit_index[known]]
-    centres[:, monitor.columns] = model.offset + own
-    return centres
-
-
-def without_own_moves(layout: Layout, raw: F64, leases: Mapping[str, Lease], centres: F64) -> F64:
-    """The features as they would be without our setpoints, as far as those explain them."""
-    x = raw.copy()
-    points = layout.site.points
-    held = [(points[key], lease) for key, lease in leases.items() if key in points]
-    rows_of_units = np.concatenate([layout.row_of_rack, np.arange(len(layout.rows))])
-    for position, row in enumerate(layout.rows):
-        units = rows_of_units == position
-        mine = [(p, lease) for p, lease in held if p.row == row]
-        for quantity, per_unit in OWN_SHIFT.items():
-            shifts = [lease.value - lease.stood for p, lease in mine
-                      if p.quantity == quantity and lease.stood is not None]  # fmt: skip
-            if shifts:
-                x[np.ix_(units, [INLET, OUTLET])] -= per_unit * float(np.mean(shifts))
-        for column, name in ((FAN, "fan_rpm_pct"), (PUMP, "pump_rpm_pct")):
-            if any(p.quantity == name for p, _ in mine):
-                x[units, column] = np.where(
-                    np.isnan(x[units, column]), np.nan, centres[units, column]
-                )
-    return x
+    return MonitorState(ims_state, mms_state, commands, snapshot.now_s), findings
 
 
 def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:

@@ -112,8 +112,9 @@ def traffic_away(
     if len(held) < len(points) or not takers or not givers:
         return ()
     new = dict(held)
+    even = sum(held.values()) / len(held)
     for row in givers:
-        new[row] -= _give(points[row], held[row], percent)
+        new[row] -= _give(points[row], held[row], percent, even)
     freed = sum(held[r] - new[r] for r in givers)
     for row, room in _fill(points, held, takers, freed):
         new[row] += room

@@ -170,10 +170,11 @@ def watch(case: Case, proposal: Proposal) -> ControlState:
     )
     latency = case.snapshot.take(case.layout.latency)
     rows = {r for c in proposal.changes if (r := case.point(c.point).row)}
+    row = next(iter(rows)) if len(rows) == 1 else None
     due = Verification(
         proposal,
         case.snapshot.now_s + settle_s,
-        inlet_before_c=hottest_c(case, rows.pop() if len(rows) == 1 else None),
+        inlet_before_c=hottest_c(case, row),
         power_before_kw=power.cooling_kw if power.cooling_kw is not None else float("nan"),
         it_before_kw=power.it_kw if power.it_kw is not None else float("nan"),
         latency_before_ms=float(np.nanmax(latency))
@@ -181,7 +182,19 @@ def watch(case: Case, proposal: Proposal) -> ControlState:
         else 0.0,
         effect=proposal.effect,
     )
-    return replace(case.state, verifications=(*case.state.verifications, due))
+    earlier = tuple(
+        _with_other(v, proposal, rows or set(case.layout.rows)) for v in case.state.verifications
+    )
+    return replace(case.state, verifications=(*earlier, due))
+
+
+def _with_other(v: Verification, proposal: Proposal, rows: set[str]) -> Verification:
+    """Book a later move's expected warming with an earlier one, so that it isn't blamed for it."""
+    warmer_k = max(proposal.effect.inlet_c, 0.0) + proposal.effect.inlet_sigma_k
+    others = dict(v.others_k)
+    for row in rows:
+        others[row] = others.get(row, 0.0) + warmer_k
+    return replace(v, others_k=others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +216,9 @@ def _judge(case: Case, v: Verification) -> Judgement:
     row = rows.pop() if len(rows) == 1 else None
     now_c = hottest_c(case, row)
     warmer_k = now_c - v.inlet_before_c
-    allowed_k = max(v.effect.inlet_c, 0.0) + 2.0 * v.effect.inlet_sigma_k + INLET_TOLERANCE_K
+    others_k = max(v.others_k.values(), default=0.0) if row is None else v.others_k.get(row, 0.0)
+    own_k = max(v.effect.inlet_c, 0.0) + 2.0 * v.effect.inlet_sigma_k
+    allowed_k = own_k + others_k + INLET_TOLERANCE_K
     finding = case.state.findings.get(f"row:{row}") if row else None
     limit_c = case.layout.site.limits.inlet_max_c
     undo = None

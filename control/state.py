@@ -22,7 +22,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """A change whose effect is judged when it has settled: what stood before, what was promised."""
+    """A change whose effect is judged when it has settled: what stood before, what was promised.
+
+    others_k: by row, what moves made since should have done to its inlets.
+    """
 
     proposal: Proposal
     due_s: float
@@ -31,6 +34,7 @@ class Verification:
     it_before_kw: float
     latency_before_ms: float
     effect: Effect
+    others_k: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

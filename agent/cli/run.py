@@ -1,0 +1,38 @@
+"""`skadi run`: the agent itself, under systemd or in a terminal."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from agent.cli.exits import Exit, fail
+from agent.cli.options import config_option
+from config.loader import load_site
+
+
+@click.command()
+@config_option
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True, max=1000), default=1.0,
+              help="Faster than real time, against simulators that run as fast.")  # fmt: skip
+@click.option("--start", "start_s", type=float, help="The agent's clock at start, POSIX seconds.")
+@click.option("--log-level", default="info", show_default=True)
+def run(config_path: Path, speed: float, start_s: float | None, log_level: str) -> None:
+    """Run the agent on a site until SIGTERM."""
+    from agent.identity import foreign_owner
+    from agent.logs import configure
+    from agent.run import StartError, run_site
+
+    if speed != 1.0 or start_s is not None:
+        # Another clock than the world's is for rehearsals only.
+        site = load_site(config_path)
+        if not site.simulated:
+            fail("--speed and --start are for simulated sites (site.simulated = true)", Exit.USAGE)
+    else:
+        site = load_site(config_path)
+    configure(level=log_level)
+    if owner := foreign_owner():
+        fail(owner)
+    try:
+        asyncio.run(run_site(site, speed, start_s))
+    except StartError as error:
+        fail(str(error))

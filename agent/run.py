@@ -1,0 +1,187 @@
+"""Runs the agent on a site until it is told to stop: tasks, jobs, signals, and a clean end.
+
+Owns the order of things. Start: lock, journal, devices, giving back what a former run left,
+then the loops. Stop: loops first, then giving back, then the rest. One writer a site.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from agent.clock import WallClock
+from agent.core import Agent
+from agent.history import History
+from agent.jobs import Job, Scheduler
+from agent.journal import Journal
+from agent.local import KILL_FILE, LocalDoor
+from agent.mirror import Mirror
+from agent.notify import Notifier
+from agent.polling import Poller
+from agent.publish import publish_to, record_to
+from config.loader import site_environment
+from config.site import Point, Site
+from control.modes import Event
+from control.monitor import Trained
+from drivers.contract import Driver
+from drivers.gate import Gate, JournalError
+from drivers.registry import make_driver
+
+log = structlog.get_logger("skadi")
+
+
+class StartError(Exception):
+    """The agent can't start. The message says why and what to do."""
+
+
+def take_lock(folder: Path) -> IO[str]:
+    """Be the only agent of this data_dir on this host. Raises StartError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "skadi.lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise StartError(
+            f"{folder}: {error.strerror}: choose a data_dir you may write to"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StartError(f"another agent runs on {folder}: there is one writer a site") from None
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def load_model(site: Site) -> Trained | None:
+    """The trained model the site file names. Raises StartError when it can't be used."""
+    if site.ims.model is None:
+        return None
+    base = site.source.parent if site.source else Path()
+    path = base / site.ims.model
+    try:
+        return Trained.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(f"ims.model {path}: {error}; train one with skadi train") from error
+
+
+class Running:
+    """One site being run."""
+
+    def __init__(self, site: Site, clock: WallClock, model: Trained | None) -> None:
+        self.site, self.clock = site, clock
+        self.folder = Path(site.agent.data_dir)
+        environ = site_environment(site.source, os.environ) if site.source else dict(os.environ)
+        self.drivers: dict[str, Driver] = {
+            d.id: make_driver(d, environ) for d in site.devices if d.protocol != "push"
+        }
+        self.journal = Journal(self.folder / "journal.db")
+        self.agent = Agent(site, clock, self.journal, self._gate, model)
+        self.history = History(site, clock, environ)
+        self.mirror = Mirror(site, clock, environ) if site.mqtt else None
+        self.poller = Poller(list(self.drivers.values()), clock, self.agent.take)
+        self.door = LocalDoor(self.agent, self.folder)
+        self.notifier = Notifier()
+        self.stopping = asyncio.Event()
+
+    def _gate(self, armed: Callable[[Point], bool]) -> Gate:
+        return Gate(self.site.points, self.drivers, self.journal, armed)
+
+    def jobs(self) -> list[Job]:
+        """The table of periodic jobs."""
+        loops = self.site.loops
+        return [
+            Job("ims_mms", loops.ims_mms_s, self.agent.observe),
+            Job("fast", loops.fast_s, self._fast),
+            Job("slow", loops.slow_s, self.agent.slow),
+            Job("rollup", loops.rollup_s, self._rollup),
+        ]
+
+    async def _fast(self) -> None:
+        """A fast cycle. The watchdog is fed at its end: a loop that stalls is killed."""
+        if (self.folder / KILL_FILE).exists() and not self.agent.control.modes.killed:
+            await self.agent.change_mode(Event.KILL, "", "file", "engineer")
+        await self.agent.fast()
+        self.notifier.watchdog()
+
+    async def _rollup(self) -> None:
+        await self.history.rollup(self.clock.now_s())
+
+    async def run(self) -> None:
+        """Run until a signal."""
+        self._catch_signals()
+        scheduler = Scheduler(self.jobs(), self.clock)
+        try:
+            await self._start()
+            scheduler.start()
+            self.notifier.ready()
+            log.info("running", site=self.site.id, mode=self.agent.control.modes.mode.value,
+                     armed=sorted(self.agent.control.modes.armed), devices=len(self.drivers),
+                     points=len(self.site.points), model=bool(self.agent.setting.monitor))  # fmt: skip
+            await self.stopping.wait()
+        finally:
+            self.notifier.stopping()
+            await scheduler.stop()
+            await self._stop()
+
+    async def _start(self) -> None:
+        await self.history.start()
+        if self.mirror is not None:
+            self.mirror.start()
+            self.agent.listeners.append(publish_to(self.mirror, self.agent))
+        self.agent.listeners.append(record_to(self.history))
+        await self.door.open()
+        if (self.folder / KILL_FILE).exists():
+            await self.agent.change_mode(Event.KILL, "", "file", "engineer")
+        await self.agent.recover()
+        self.poller.start()
+
+    async def _stop(self) -> None:
+        """Loops have ended. Give back, then let go of everything else."""
+        await self.agent.stop()
+        self.agent.note(
+            "stopped",
+            {"counts": {k: getattr(self.agent.counts, k) for k in self.agent.counts.__slots__}},
+        )
+        await self.poller.stop()
+        await self.door.close()
+        await asyncio.gather(*(d.close() for d in self.drivers.values()), return_exceptions=True)
+        if self.mirror is not None:
+            await self.mirror.stop()
+        await self.history.close()
+        self.journal.close()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._killed_by_signal)
+
+    def _killed_by_signal(self) -> None:
+        """SIGUSR1 is the kill switch for when nothing else is at hand."""
+        self._kill = asyncio.create_task(
+            self.agent.change_mode(Event.KILL, "", "signal", "operator")
+        )
+
+
+async def run_site(site: Site, speed: float = 1.0, start_s: float | None = None) -> None:
+    """Run a site until SIGTERM or SIGINT. Raises StartError or JournalError before it starts."""
+    lock = take_lock(Path(site.agent.data_dir))
+    try:
+        running = Running(site, WallClock(speed, start_s), load_model(site))
+        await running.run()
+    except JournalError as error:
+        raise StartError(str(error)) from error
+    finally:
+        lock.close()
+
+
+def environment_of(site: Site) -> Mapping[str, str]:
+    """The environment secrets are read from: the process's, over .env beside the site file."""
+    return site_environment(site.source, os.environ) if site.source else dict(os.environ)
