@@ -151,6 +151,8 @@ def score_scaled(model: ImsModel, z: Floats) -> Scores:
 
 
 def _offsets(model: ImsModel, n_rows: int, unit_index: Indexes | None) -> Floats:
+    if not model.units:
+        return model.offset
     if unit_index is not None:
         known = unit_index >= 0
         own = model.unit_offsets[np.where(known, unit_index, 0)]
