@@ -124,11 +124,14 @@ def traffic_away(
                  if abs(new[r] - held[r]) > 1e-9)  # fmt: skip
 
 
-def _give(point: Point, share: float, percent: float) -> float:
+MOST_AWAY = 0.25  # of an even share: a row keeps three quarters of its work, whatever happens
+
+
+def _give(point: Point, share: float, percent: float, even: float) -> float:
+    """How much of a row's share may go: `percent` of an even one, down to its floor."""
     assert point.writable is not None
-    return max(
-        0.0, min(share * percent / 100.0, point.writable.max_step, share - point.writable.min)
-    )
+    floor = max(point.writable.min, (1.0 - MOST_AWAY) * even)
+    return max(0.0, min(even * percent / 100.0, point.writable.max_step, share - floor))
 
 
 def _fill(
