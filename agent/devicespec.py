@@ -14,6 +14,7 @@ from config.addresses import (
     SnmpAddress,
     WorkloadAddress,
 )
+from config.links import SerialSection, TlsSection
 from config.schema import AuthSection
 from config.secrets import SecretRef
 from config.site import Device, Point, Writable
@@ -29,6 +30,12 @@ _ADDRESSES: dict[str, Any] = {
         NamedAddress,
     )
 }
+_SECTIONS: dict[str, Any] = {
+    "auth": AuthSection,
+    "token": SecretRef,
+    "serial": SerialSection,
+    "tls": TlsSection,
+}
 
 
 def device_to_json(device: Device) -> dict[str, Any]:
@@ -37,27 +44,24 @@ def device_to_json(device: Device) -> dict[str, Any]:
     plain = {
         f.name: getattr(device, f.name)
         for f in fields(device)
-        if f.name not in ("points", "auth", "token")
+        if f.name not in ("points", *_SECTIONS)
     }
-    return {
-        **plain,
-        "auth": device.auth.model_dump(mode="json") if device.auth else None,
-        "token": device.token.model_dump(mode="json") if device.token else None,
-        "points": [_point_to_json(p) for p in points],
+    sections = {
+        name: section.model_dump(mode="json") if (section := getattr(device, name)) else None
+        for name in _SECTIONS
     }
+    return {**plain, **sections, "points": [_point_to_json(p) for p in points]}
 
 
 def device_from_json(data: dict[str, Any]) -> Device:
     """Rebuild a device. Raises KeyError, TypeError or ValueError on foreign data."""
-    auth, token = data.get("auth"), data.get("token")
-    return Device(
-        **{
-            **data,
-            "auth": AuthSection.model_validate(auth) if auth else None,
-            "token": SecretRef.model_validate(token) if token else None,
-            "points": tuple(_point_from_json(p) for p in data["points"]),
-        }
-    )
+    sections = {
+        name: kind.model_validate(data[name]) if data.get(name) else None
+        for name, kind in _SECTIONS.items()
+    }
+    points = tuple(_point_from_json(p) for p in data["points"])
+    no_read = tuple(data.get("no_read", ()))
+    return Device(**{**data, **sections, "no_read": no_read, "points": points})
 
 
 def _point_to_json(point: Point) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from config.addresses import (
     SnmpAddress,
     WorkloadAddress,
 )
+from config.links import MODBUS
 from config.schema import PointSection, closest
 
 
@@ -30,7 +31,7 @@ class AddressProblem(Exception):
 
 
 KEYS: dict[str, tuple[str, ...]] = {
-    "modbus-tcp": ("register", "type", "word_order", "byte_order", "bit"),
+    **dict.fromkeys(sorted(MODBUS), ("register", "type", "word_order", "byte_order", "bit")),
     "bacnet-ip": ("object", "property"),
     "snmp": ("oid", "valid_while"),
     "prometheus": ("metric", "labels", "kind", "quantile", "window_s", "aggregate", "per_rack"),
@@ -38,7 +39,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "push": ("name",),
     "plant": ("name",),
 }
-WRITABLE_PROTOCOLS = frozenset({"modbus-tcp", "bacnet-ip", "snmp", "workload-http", "plant"})
+WRITABLE_PROTOCOLS = MODBUS | {"bacnet-ip", "snmp", "workload-http", "plant"}
 
 _WIRE_KEYS = sorted({k for keys in KEYS.values() for k in keys})
 _REGISTER = re.compile(r"^(coil|discrete|input|holding):(\d{1,5})$")
@@ -86,8 +87,6 @@ def _modbus(p: PointSection) -> ModbusAddress:
         raise AddressProblem("type", "a bool in a register needs bit = 0..15")
     if p.writable and kind not in ("coil", "holding"):
         raise AddressProblem("writable", f"a {kind} register can't be written; use coil or holding")
-    if p.writable and p.bit is not None:
-        raise AddressProblem("writable", "a single bit of a register is read only here")
     address = ModbusAddress(
         kind,
         int(match[2]),
@@ -171,7 +170,7 @@ def _named(p: PointSection) -> NamedAddress:
 
 
 _PARSERS: dict[str, Callable[[PointSection], Address]] = {
-    "modbus-tcp": _modbus,
+    **dict.fromkeys(MODBUS, _modbus),
     "bacnet-ip": _bacnet,
     "snmp": _snmp,
     "prometheus": _metric,

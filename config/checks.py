@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from config.addresses import BacnetAddress, ModbusAddress, SnmpAddress
 from config.errors import Problem
+from config.links import MODBUS
 from config.schema import InterlockSection, closest
 from config.site import Device, Point, Site
 from config.sources import Source, Sourced
@@ -51,8 +52,9 @@ def _duplicate_addresses(site: Site, sources: dict[str, Source], problems: list[
     """One register, object or OID is one point: two would be two loops on one thing."""
     endpoints: dict[tuple[object, ...], Device] = {}
     for device in site.devices:
-        place = (device.protocol, device.host, device.port, device.url, device.unit_id)
-        if device.protocol in ("modbus-tcp", "snmp", "bacnet-ip") and device.host:
+        line = device.serial.path if device.serial else ""
+        place = (device.protocol, line, device.host, device.port, device.url, device.unit_id)
+        if device.protocol in MODBUS | {"snmp", "bacnet-ip"} and (device.host or device.serial):
             other = endpoints.setdefault(place, device)
             if other is not device:
                 _say(sources, device.id, ("host",), problems,

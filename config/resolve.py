@@ -7,12 +7,16 @@ from config.addresses import Address, BacnetAddress, SnmpAddress, WorkloadAddres
 from config.addressing import AddressProblem, parse_address, parse_oid
 from config.errors import Problem
 from config.library import ProfileError, load_profile, profile_names
+from config.link_checks import in_hole, link_problems
+from config.links import MODBUS
 from config.quantities import QUANTITIES, to_canonical
 from config.schema import AgentSection, DeviceSection, LimitsSection, PointSection, RowSection
 from config.site import Device, Point, Writable
 from config.sources import Source, Sourced, parse
 
-DEFAULT_PORTS = {"modbus-tcp": 502, "bacnet-ip": 47_808, "snmp": 161}
+DEFAULT_PORTS = {
+    "modbus-tcp": 502, "modbus-tls": 802, "modbus-rtu-tcp": 502, "bacnet-ip": 47_808, "snmp": 161,
+}  # fmt: skip
 NEEDS_HOST = frozenset(DEFAULT_PORTS)
 NEEDS_URL = frozenset({"prometheus", "workload-http"})
 DEFAULT_PROFILE = {"workload-http": "workload-router"}
@@ -63,6 +67,7 @@ def _device(
         problems.append(source.problem(("url",), f"is missing; {section.protocol} needs it"))
     if section.protocol == "snmp" and section.auth is None:
         problems.append(source.problem(("auth",), 'is missing; add auth = { version = "2c", ... }'))
+    problems += [source.problem((key,), text) for key, text in link_problems(section)]
     given = _profile_points(section, source, bool(own), all_rows, context, problems)
     mine = {p.value.id for p in own}
     points = [*(p for p in given if p.value.id not in mine), *own]  # an own point replaces it
@@ -72,7 +77,8 @@ def _device(
         problems.append(source.problem((), "has no points; add [[device.point]] or a profile"))
     keep = {k: getattr(section, k) for k in (
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",
-        "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap")}  # fmt: skip
+        "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap", "no_read",
+        "write_multiple", "pause_ms", "serial", "tls")}  # fmt: skip
     return Device(
         **keep,
         points=tuple(resolved),
@@ -101,7 +107,7 @@ def _profile_points(
         problems.append(source.problem(("profile",), str(error)))
         return []
     speaks = profile["profile"]["protocol"]
-    if speaks != section.protocol:
+    if speaks != section.protocol and not {speaks, section.protocol} <= MODBUS:
         problems.append(
             source.problem(("profile",), f"{name!r} speaks {speaks}, not {section.protocol}")
         )
@@ -185,6 +191,8 @@ def _point(
     p, source = item.value, item.source
     try:
         address = parse_address(device.protocol, p)
+        if hole := in_hole(device, address):
+            raise AddressProblem("register", hole)
     except AddressProblem as error:
         problems.append(source.problem((error.key,), str(error)))
         return None

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from config.links import SerialSection, TlsSection, parse_hole
 from config.quantities import QUANTITIES, UNITS, units_for
 from config.secrets import SecretRef
 
@@ -297,8 +298,9 @@ class DeviceSection(Section):
 
     id: Name
     protocol: Literal[
-        "modbus-tcp", "bacnet-ip", "snmp", "prometheus", "workload-http", "push", "plant"
-    ]
+        "modbus-tcp", "modbus-tls", "modbus-rtu", "modbus-rtu-tcp", "bacnet-ip", "snmp",
+        "prometheus", "workload-http", "push", "plant",
+    ]  # fmt: skip
     host: Annotated[str, Field(min_length=1, pattern=r"^[^\s/]+$")] | None = None
     port: Port | None = None
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
@@ -319,7 +321,19 @@ class DeviceSection(Section):
     local_address: str | None = None
     max_registers: Annotated[int, Field(ge=1, le=125)] = 125
     max_gap: Annotated[int, Field(ge=0, le=124)] = 8
+    no_read: Annotated[tuple[str, ...], Field(strict=False)] = ()  # "holding:10-12": never asked
+    write_multiple: bool = False  # FC 15/16 for a single value too: the device lacks FC 5 and 6
+    pause_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # between requests on one link
+    serial: SerialSection | None = None
+    tls: TlsSection | None = None
     point: list[Any] = Field(default_factory=list)
+
+    @field_validator("no_read")
+    @classmethod
+    def _holes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for hole in value:
+            parse_hole(hole)
+        return value
 
     @field_validator("write_priority", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from config.addresses import Address
+from config.links import SerialSection, TlsSection
 from config.quantities import QUANTITIES, Quantity
 from config.schema import (
     AgentSection,
@@ -103,11 +104,16 @@ class Device:
     local_address: str | None = None
     max_registers: int = 125
     max_gap: int = 8
+    no_read: tuple[str, ...] = ()
+    write_multiple: bool = False
+    pause_ms: float = 0.0
+    serial: SerialSection | None = None
+    tls: TlsSection | None = None
 
     @property
     def address(self) -> str:
-        """The address for people: a URL, or host:port."""
-        return self.url or f"{self.host}:{self.port}"
+        """The address for people: a URL, a serial line, or host:port."""
+        return self.url or (self.serial.path if self.serial else f"{self.host}:{self.port}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,15 @@ a reply that does not answer the request into a reading (drivers.modbus_frames).
 
 from collections.abc import Mapping, Sequence
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.client.base import ModbusBaseClient
 from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import WriteMultipleCoilsRequest, WriteSingleCoilRequest
-from pymodbus.pdu.register_message import WriteMultipleRegistersRequest, WriteSingleRegisterRequest
 
-from config.addresses import ModbusAddress, RegisterKind
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
-from drivers.contract import NotSent, Refused, Transient
+from drivers.contract import NotSent, Permanent, Refused, Transient
 from drivers.modbus_batch import Absent, Batch, limits_of, why
-from drivers.modbus_codec import Unrepresentable, to_registers
-from drivers.modbus_frames import Framing
-from drivers.modbus_link import Link, Watch, leave_link, share_link
+from drivers.modbus_clients import endpoint_of, make_link
+from drivers.modbus_link import Link, leave_link, share_link
+from drivers.modbus_writes import encode_writes
 
 REFUSED = frozenset({1, 2, 3})  # of a write: surely nothing changed
 NOT_TAKEN = frozenset({6, 10})  # of a write: surely nothing changed, worth another try
@@ -34,25 +29,13 @@ class ModbusDriver:
 
     def __init__(self, device: Device, environ: Mapping[str, str]) -> None:
         self.device = device
-        self._points = device.points
-        self._batch = Batch(device.points, limits_of(device))
+        try:
+            self._batch = Batch(device.points, limits_of(device))
+        except ValueError as error:
+            raise Permanent(f"device {device.id}: {error}") from error
         self._by_key = {p.key: p for p in device.points}
-        self._endpoint = (device.protocol, device.host, device.port)
+        self._endpoint = endpoint_of(device)
         self._link: Link | None = None
-
-    def _make_link(self) -> Link:
-        return Link(self.device.address, Framing.TCP, self._make_client)
-
-    def _make_client(self, watch: Watch, timeout_s: float) -> ModbusBaseClient:
-        return AsyncModbusTcpClient(
-            self.device.host,
-            port=self.device.port,
-            timeout=timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=watch.packet,
-            trace_connect=watch.connection,
-        )
 
     async def connect(self) -> None:
         """Open the connection. Raises NotSent when nobody listens."""
@@ -86,7 +69,8 @@ class ModbusDriver:
         as soon as a part of several has been written and another has not.
         """
         done: list[str] = []
-        for request, keys in self._encode(values):
+        requests = encode_writes(self._by_key, values, self.device.write_multiple)
+        for request, keys in requests:
             try:
                 await self._write_one(request, keys)
             except (NotSent, Refused) as error:
@@ -103,31 +87,15 @@ class ModbusDriver:
 
     def _shared(self) -> Link:
         if self._link is None:
-            self._link = share_link(self._endpoint, self._make_link)
+            self._link = share_link(self._endpoint, lambda: make_link(self.device))
         return self._link
 
     async def _ask(self, request: ModbusPDU) -> ModbusPDU:
         request.dev_id = self.device.unit_id
-        return await self._shared().ask(request, self.device.timeout_s)
+        device = self.device
+        return await self._shared().ask(request, device.timeout_s, device.pause_ms / 1000)
 
-    def _encode(self, values: Mapping[str, float | None]) -> list[tuple[ModbusPDU, list[str]]]:
-        """The requests that write `values`, all encoded before the first is sent."""
-        words: list[tuple[RegisterKind, int, tuple[int, ...], str]] = []
-        for key, value in values.items():
-            point = self._by_key[key]
-            address = point.address
-            assert isinstance(address, ModbusAddress)
-            if point.writable is None or address.kind not in ("coil", "holding"):
-                raise Refused(f"{key}: {address.kind}:{address.offset} is not writable")
-            if value is None:
-                raise Refused(f"{key}: Modbus has no priority array to relinquish; write a value")
-            try:
-                words.append((address.kind, address.offset, to_registers(point, value), key))
-            except Unrepresentable as error:
-                raise Refused(str(error)) from error
-        return [_write_request(run) for run in _runs(sorted(words))]
-
-    async def _write_one(self, request: ModbusPDU, keys: list[str]) -> None:
+    async def _write_one(self, request: ModbusPDU, keys: tuple[str, ...]) -> None:
         reply = await self._ask(request)
         if not reply.isError():
             return  # the echo was compared byte by byte
@@ -136,35 +104,3 @@ class ModbusDriver:
         if code in REFUSED:
             raise Refused(text)
         raise (NotSent if code in NOT_TAKEN else Transient)(text)
-
-
-Word = tuple[RegisterKind, int, tuple[int, ...], str]
-
-
-def _runs(words: list[Word]) -> list[list[Word]]:
-    """Group words that touch each other: each group is one request."""
-    runs: list[list[Word]] = []
-    for word in words:
-        if runs and (last := runs[-1][-1])[0] == word[0] and last[1] + len(last[2]) == word[1]:
-            runs[-1].append(word)
-        else:
-            runs.append([word])
-    return runs
-
-
-def _write_request(run: list[Word]) -> tuple[ModbusPDU, list[str]]:
-    """FC 5 or 6 for one bit or register, FC 15 or 16 for more."""
-    kind, start = run[0][0], run[0][1]
-    values = [v for word in run for v in word[2]]
-    keys = [word[3] for word in run]
-    if kind == "coil":
-        bits = [bool(v) for v in values]
-        single: type[ModbusPDU] = WriteSingleCoilRequest
-        request = (single if len(bits) == 1 else WriteMultipleCoilsRequest)(
-            address=start, bits=bits
-        )
-        return request, keys
-    single = WriteSingleRegisterRequest
-    return (single if len(values) == 1 else WriteMultipleRegistersRequest)(
-        address=start, registers=values
-    ), keys

@@ -7,18 +7,20 @@ remembered, and a point it refuses alone is asked again only now and then.
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
 from config.addresses import ModbusAddress, RegisterKind
+from config.links import parse_hole
 from config.site import Device, Point
 from control.types import Reading
 from drivers.contract import Transient
 from drivers.judge import Judge, judge_of
 from drivers.modbus_codec import Decoder, compile_span, sentinels_of
-from drivers.plan import BITS, Limits, Span, plan_reads, split_span
+from drivers.plan import BITS, Hole, Limits, Span, plan_reads, split_span
 
 Ask = Callable[[ModbusPDU], Awaitable[ModbusPDU]]
 
@@ -63,7 +65,12 @@ def _absent(judge: Judge, absent: Absent, now_s: float) -> Reading:
 
 def limits_of(device: Device) -> Limits:
     """What one request to this device may span."""
-    return Limits(device.max_registers, device.max_gap)
+    holes = (parse_hole(text) for text in device.no_read)
+    return Limits(
+        device.max_registers,
+        device.max_gap,
+        tuple(Hole(cast(RegisterKind, kind), first, last) for kind, first, last in holes),
+    )
 
 
 class Batch:

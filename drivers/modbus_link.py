@@ -72,26 +72,33 @@ class Watch:
 class Link:
     """A connection that is opened when needed and dropped when in doubt."""
 
-    def __init__(self, name: str, framing: Framing, make_client: ClientMaker) -> None:
+    def __init__(
+        self, name: str, framing: Framing, make_client: ClientMaker, advice: str = ""
+    ) -> None:
         self.name = name
+        self.advice = advice
         self.users = 0
         self._framing = framing
         self._make_client = make_client
         self._lock = asyncio.Lock()
         self._client: ModbusBaseClient | None = None
         self._watch = Watch(framing)
+        self._free_s = 0.0  # on the loop's clock: no request before
 
     async def open(self, timeout_s: float) -> None:
         """Connect now unless connected. Raises NotSent."""
         async with self._lock:
             await self._connected(timeout_s)
 
-    async def ask(self, request: ModbusPDU, timeout_s: float) -> ModbusPDU:
+    async def ask(self, request: ModbusPDU, timeout_s: float, pause_s: float = 0.0) -> ModbusPDU:
         """Send `request` and return the reply that answers it: normal or exception.
 
-        Raises NotSent when nothing was sent, Transient when no right answer came.
+        `pause_s`: what the device wants between two requests. Raises NotSent when nothing was sent, Transient when no right answer came.
         """
+        loop = asyncio.get_running_loop()
         async with self._lock:
+            if (wait_s := self._free_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
             client = await self._connected(timeout_s)
             answered = False
             self._watch.start()
@@ -109,6 +116,16 @@ class Link:
             finally:
                 if not answered:
                     self.drop()
+                    pause_s = max(pause_s, self._quiet_s(timeout_s))
+                self._free_s = loop.time() + pause_s
+
+    def _quiet_s(self, timeout_s: float) -> float:
+        """How long to keep still after a request that got no right reply.
+
+        An RTU frame does not say which request it answers: a late reply must arrive where
+        nobody takes it for the next one's.
+        """
+        return timeout_s if self._framing is Framing.RTU else 0.0
 
     async def _connected(self, timeout_s: float) -> ModbusBaseClient:
         if self._client is not None and not self._watch.fault and self._client.connected:
@@ -124,7 +141,7 @@ class Link:
             raise
         if not connected:
             client.close()
-            raise NotSent(f"{self.name}: no connection; check host, port and network")
+            raise NotSent(f"{self.name}: no connection; {self.advice}")
         self._client, self._watch = client, watch
         return client
 

@@ -12,6 +12,9 @@ from drivers.contract import Driver, Permanent
 
 DRIVERS: dict[str, str] = {
     "modbus-tcp": "drivers.modbus:ModbusDriver",
+    "modbus-tls": "drivers.modbus:ModbusDriver",
+    "modbus-rtu": "drivers.modbus:ModbusDriver",
+    "modbus-rtu-tcp": "drivers.modbus:ModbusDriver",
     "bacnet-ip": "drivers.bacnet:BacnetDriver",
     "snmp": "drivers.snmp:SnmpDriver",
     "prometheus": "drivers.prometheus:PrometheusDriver",
