@@ -1,10 +1,13 @@
-"""A Modbus TCP device of a few lines, on raw bytes, that can be told to misbehave.
+"""A Modbus device of a few lines, on raw bytes, that can be told to misbehave.
+
+It speaks TCP (with TLS if given a context), RTU over TCP, and RTU over any pair of streams.
 
 It shares nothing with drivers/ nor with pymodbus: what it says is spelled out here.
 """
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 Fault = Callable[[bytes, bytes], bytes | None]
@@ -16,11 +19,37 @@ def frame(transaction: bytes, unit: int, pdu: bytes) -> bytes:
     return transaction + b"\0\0" + (len(pdu) + 1).to_bytes(2, "big") + bytes((unit,)) + pdu
 
 
+def rtu_frame(unit: int, pdu: bytes) -> bytes:
+    """Wrap a PDU for a serial line; the CRC bit by bit, as the specification draws it."""
+    body = bytes((unit,)) + pdu
+    crc = 0xFFFF
+    for byte in body:
+        crc ^= byte
+        for _ in range(8):
+            carry, crc = crc & 1, crc >> 1
+            if carry:
+                crc ^= 0xA001
+    return body + bytes((crc & 0xFF, crc >> 8))
+
+
+async def read_rtu(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """One request from a line: (unit, PDU). Checks its CRC."""
+    start = await reader.readexactly(7)
+    size = {15: 9 + start[6], 16: 9 + start[6], 22: 10}.get(start[1], 8)
+    whole = start + await reader.readexactly(size - 7)
+    assert rtu_frame(whole[0], whole[1:-2]) == whole, whole.hex()
+    return whole[:1], whole[1:-2]
+
+
 class ModbusPeer:
     """Holding and input registers and coils as dicts; unknown addresses are exception 2."""
 
-    def __init__(self, unit: int = 1) -> None:
+    def __init__(
+        self, unit: int = 1, rtu: bool = False, context: ssl.SSLContext | None = None
+    ) -> None:
         self.unit = unit
+        self.rtu = rtu
+        self.context = context
         self.holding: dict[int, int] = {}
         self.input: dict[int, int] = {}
         self.coils: dict[int, int] = {}
@@ -36,7 +65,9 @@ class ModbusPeer:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> "ModbusPeer":
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self._server = await asyncio.start_server(
+            self.serve, self.host, self.port, ssl=self.context
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -52,13 +83,16 @@ class ModbusPeer:
             writer.close()
         await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
         try:
             while True:
-                head = await reader.readexactly(7)
-                pdu = await reader.readexactly(int.from_bytes(head[4:6], "big") - 1)
+                if self.rtu:
+                    head, pdu = await read_rtu(reader)
+                else:
+                    head = await reader.readexactly(7)
+                    pdu = await reader.readexactly(int.from_bytes(head[4:6], "big") - 1)
                 await self._answer(head, pdu, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client hung up
@@ -67,8 +101,13 @@ class ModbusPeer:
             writer.close()
 
     async def _answer(self, head: bytes, pdu: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.rtu and head[0] != self.unit:
+            return  # another unit's on this line
         self.requests.append(pdu)
-        right = frame(head[:2], head[6], self.execute(pdu))
+        if self.rtu:
+            right = rtu_frame(head[0], self.execute(pdu))
+        else:
+            right = frame(head[:2], head[6], self.execute(pdu))
         sent = self.fault(head + pdu, right) if self.fault else right
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
@@ -105,6 +144,10 @@ class ModbusPeer:
             return pdu
         if function == 6 and address in self.holding:
             self.holding[address] = int.from_bytes(pdu[3:5], "big")
+            return pdu
+        if function == 22 and address in self.holding:
+            keep, put = int.from_bytes(pdu[3:5], "big"), int.from_bytes(pdu[5:7], "big")
+            self.holding[address] = self.holding[address] & keep | put & ~keep & 0xFFFF
             return pdu
         count = int.from_bytes(pdu[3:5], "big")
         table = self.coils if function == 15 else self.holding
