@@ -142,3 +142,12 @@ def utc(now_s: float) -> str:
     """POSIX seconds as ISO 8601 in UTC to the millisecond: 2026-01-31T12:00:00.000Z."""
     text = datetime.fromtimestamp(now_s, tz=UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
+
+
+def parse_utc(text: str) -> float | None:
+    """POSIX seconds from ISO 8601 text with its offset or Z; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else moment.timestamp()

@@ -1,0 +1,183 @@
+"""What history is asked: series of a point, scores of a unit, actions, gaps.
+
+Decides which table answers and how much of it: rollups from a step of a minute on, raw rows
+below. Never more than MAX_ROWS; a caller who needs more asks for the next stretch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, case, func, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agent.history_schema import (
+    HISTORY_GAPS,
+    IMS_SCORES,
+    MINUTE_S,
+    OPTIMIZER_ACTIONS,
+    ROLLUPS_1M,
+    TELEMETRY_RAW,
+)
+from agent.history_store import Identity, mine
+
+MAX_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A stretch of a series that begins at ts_s: mean, low and high of `n` good readings in the
+    quantity's unit (None when there was none), and how many others there were."""
+
+    ts_s: float
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the monitor said of a unit at ts_s."""
+
+    ts_s: float
+    deviation: float | None
+    ema: float | None
+    heat: float | None
+    state: str
+    since_s: float | None
+    top: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One record of a decision."""
+
+    ts_s: float
+    cycle: str
+    kind: str
+    loop: str | None
+    move: str | None
+    scope: str | None
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows of a stream that were given up between two times, both inclusive."""
+
+    stream: str
+    since_s: float
+    until_s: float
+    dropped: int
+
+
+def _bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement[Any]:
+    """The start of the step a time falls in, in POSIX seconds."""
+    if dialect == "postgresql":
+        return func.floor(func.extract("epoch", ts) / step_s) * step_s
+    step_ms = max(1, round(step_s * 1000))
+    return (type_coerce(ts, BigInteger) // step_ms) * step_ms / 1000.0
+
+
+async def series(
+    connection: AsyncConnection,
+    me: Identity,
+    point: str,
+    since_s: float,
+    until_s: float,
+    step_s: float | None = None,
+) -> list[Sample]:
+    """A point from since_s to before until_s, oldest first. step_s None: each raw reading."""
+    if step_s is not None and not step_s > 0:
+        raise ValueError(f"step_s {step_s!r} must be above 0, or None for every reading")
+    table = ROLLUPS_1M if step_s is not None and step_s >= MINUTE_S else TELEMETRY_RAW
+    where = (
+        *mine(table, me),
+        table.c.point == point, table.c.ts >= since_s, table.c.ts < until_s,
+    )  # fmt: skip
+    dialect = connection.dialect.name
+    if step_s is None:
+        found = await connection.execute(_raw().where(*where).limit(MAX_ROWS))
+    elif table is ROLLUPS_1M:
+        found = await connection.execute(_of_rollups(step_s, dialect).where(*where).limit(MAX_ROWS))
+    else:
+        found = await connection.execute(_of_raw(step_s, dialect).where(*where).limit(MAX_ROWS))
+    return [Sample(float(r[0]), r[1], r[2], r[3], int(r[4]), int(r[5])) for r in found]
+
+
+def _raw() -> Select[Any]:
+    c = TELEMETRY_RAW.c
+    value = case((c.quality == "good", c.value))
+    good = case((c.quality == "good", 1), else_=0)
+    return select(c.ts, value, value, value, good, 1 - good).order_by(c.ts)
+
+
+def _of_raw(step_s: float, dialect: str) -> Select[Any]:
+    c = TELEMETRY_RAW.c
+    value = case((c.quality == "good", c.value))
+    at = _bucket(c.ts, step_s, dialect).label("at")
+    n = func.count(value)
+    return (
+        select(at, func.avg(value), func.min(value), func.max(value), n, func.count() - n)
+        .group_by(at)
+        .order_by(at)
+    )
+
+
+def _of_rollups(step_s: float, dialect: str) -> Select[Any]:
+    c = ROLLUPS_1M.c
+    at = _bucket(c.ts, step_s, dialect).label("at")
+    n = func.sum(c.n)
+    mean = func.sum(c.mean * c.n) / func.nullif(n, 0)
+    return (
+        select(at, mean, func.min(c.low), func.max(c.high), n, func.sum(c.n_missing))
+        .group_by(at)
+        .order_by(at)
+    )
+
+
+async def scores(
+    connection: AsyncConnection,
+    me: Identity,
+    unit: str,
+    since_s: float,
+    until_s: float,
+) -> list[Score]:
+    """What the monitor said of a unit, oldest first."""
+    c = IMS_SCORES.c
+    found = await connection.execute(
+        select(c.ts, c.deviation, c.ema, c.heat, c.state, c.since, c.top)
+        .where(*mine(IMS_SCORES, me), c.unit == unit, c.ts >= since_s, c.ts < until_s)
+        .order_by(c.ts)
+        .limit(MAX_ROWS)
+    )
+    return [Score(*row[:6], top=tuple(json.loads(row[6]))) for row in found]
+
+
+async def actions(
+    connection: AsyncConnection, me: Identity, since_s: float, limit: int
+) -> list[Action]:
+    """Records of decisions since a time, newest first."""
+    c = OPTIMIZER_ACTIONS.c
+    found = await connection.execute(
+        select(c.ts, c.cycle, c.kind, c.loop, c.move, c.scope, c.detail)
+        .where(*mine(OPTIMIZER_ACTIONS, me), c.ts >= since_s)
+        .order_by(c.ts.desc(), c.uid)
+        .limit(max(0, min(limit, MAX_ROWS)))
+    )
+    return [Action(*row[:6], detail=json.loads(row[6])) for row in found]
+
+
+async def gaps(connection: AsyncConnection, me: Identity, since_s: float) -> list[Gap]:
+    """Holes that reach past since_s, oldest first."""
+    c = HISTORY_GAPS.c
+    found = await connection.execute(
+        select(c.stream, c.since, c.until, c.dropped)
+        .where(*mine(HISTORY_GAPS, me), c.until >= since_s)
+        .order_by(c.since)
+        .limit(MAX_ROWS)
+    )
+    return [Gap(*row) for row in found]

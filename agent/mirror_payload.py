@@ -1,0 +1,66 @@
+"""What stands in the messages of the mirror. Pure; the shapes are a contract with others.
+
+Decides the JSON of a device's state. Must never let a value out that its quality does not carry.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from agent.clock import utc
+from agent.plain import finite
+from config.site import Device, Point, Site
+from control.types import Quality, Reading
+
+SCHEMA = 1  # of the payloads: goes up when something is renamed or removed, not when added
+
+TOPICS: dict[str, str] = {
+    "_agent/status": "retained: state online|offline, reason lost|stopped, nonce of the run",
+    "_agent/info": "retained: this message",
+    "device/{device}/state": "retained: ts, seq, device, points {id: value, unit, quality,"
+    " quantity, ts, rack?, row?, reason?}",
+    "row/{row}/state": "retained: deviation D(x), tau_fast, tau_persist, MMS state, since",
+    "kpi": "retained: the hall's figures",
+    "mode": "retained: running mode, armed scopes, kill switch",
+    "alarm/{id}": "retained while active, then removed",
+    "event/{kind}": "QoS 1: something that happened",
+    "action": "QoS 1: a write with its receipts, a giving back, or what came of one",
+    "decision": "QoS 1: a proposal with its verdict",
+}
+_NOT_A_WORD = re.compile(r"[^A-Za-z0-9_.:-]")
+_CARRIES_VALUE = (Quality.GOOD, Quality.STALE)
+
+
+def device_payload(site: Site, device: Device, readings: Sequence[Reading]) -> dict[str, Any]:
+    """One message of a device: its points by id. `ts` is that of the newest reading."""
+    points = {
+        point.id: _point(point, reading)
+        for reading in readings
+        if (point := site.points.get(reading.point)) is not None
+    }
+    taken = [r.taken_s for r in readings if finite(r.taken_s) is not None]
+    head: dict[str, Any] = {"ts": utc(max(taken))} if taken else {}
+    return head | {"device": device.id, "points": points}
+
+
+def _point(point: Point, reading: Reading) -> dict[str, Any]:
+    value = finite(reading.value) if reading.quality in _CARRIES_VALUE else None
+    quality = reading.quality
+    if value is None and quality in _CARRIES_VALUE:
+        quality = Quality.BAD  # nothing that can be said in JSON
+    about: dict[str, Any] = {
+        "value": value,
+        "unit": point.about.unit,
+        "quality": quality.value,
+        "quantity": point.quantity,
+        "ts": utc(reading.taken_s) if finite(reading.taken_s) is not None else None,
+    }
+    extras = {"rack": point.rack, "row": point.row, "reason": reading.reason}
+    if reading.source != "polled":
+        extras["source"] = reading.source
+    return about | {key: text for key, text in extras.items() if text}
+
+
+def topic_word(text: str) -> str:
+    """One level of a topic from any text: no slash, wildcard, space or control character."""
+    return _NOT_A_WORD.sub("_", text)[:64] or "_"
