@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -170,18 +170,13 @@ class Running:
         )
 
 
-async def run_site(site: Site, speed: float = 1.0, start_s: float | None = None) -> None:
+async def run_site(site: Site, clock: WallClock) -> None:
     """Run a site until SIGTERM or SIGINT. Raises StartError or JournalError before it starts."""
     lock = take_lock(Path(site.agent.data_dir))
     try:
-        running = Running(site, WallClock(speed, start_s), load_model(site))
+        running = Running(site, clock, load_model(site))
         await running.run()
     except JournalError as error:
         raise StartError(str(error)) from error
     finally:
         lock.close()
-
-
-def environment_of(site: Site) -> Mapping[str, str]:
-    """The environment secrets are read from: the process's, over .env beside the site file."""
-    return site_environment(site.source, os.environ) if site.source else dict(os.environ)

@@ -62,8 +62,8 @@ class SnmpAddress:
 class MetricAddress:
     """Samples of a Prometheus exposition and how they become one number.
 
-    kind: gauge (value), rate (counter -> per second), quantile (histogram buckets over a
-    sliding window_s -> that quantile). Several samples that match are aggregated.
+    kind: gauge (value), rate (counters over a sliding window_s -> per second), quantile
+    (histogram buckets over a sliding window_s -> that quantile). Several samples that match are aggregated.
     `metrics` are alternatives, newest name first: the first one present is used. A label
     matches when its value is one of those given.
     """

@@ -1,11 +1,10 @@
 """Interlocks as data: a comparison that stops what it guards, latched until a person resets it.
 
-A missing input counts as tripped. Decides only whether an interlock has tripped; what follows
+A missing input counts as tripped for as long as it is missing. Decides only whether an interlock has tripped; what follows
 is the guardrails' (no new moves) and the leases' (hold, release, safe value).
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from config.site import Interlock, Site
 from control.state import Trip
@@ -13,24 +12,26 @@ from control.types import Snapshot
 
 
 def step(site: Site, snapshot: Snapshot, trips: Mapping[str, Trip]) -> dict[str, Trip]:
-    """The interlocks' next states. Latching: a tripped one stays tripped."""
+    """The interlocks' next states."""
     return {lock.id: _next(lock, snapshot, trips.get(lock.id, Trip())) for lock in site.interlocks}
 
 
 def _next(lock: Interlock, snapshot: Snapshot, trip: Trip) -> Trip:
-    if trip.tripped:
+    """Latching: what a reading has tripped stays so. What can't be read is tripped while it can't:
+    latching that too would ask for a person after every lost datagram, and at every start."""
+    if trip.latched:
         return trip
-    if not _beyond(lock, snapshot):
-        return Trip()
-    since_s = trip.since_s if trip.since_s is not None else snapshot.now_s
-    return replace(trip, since_s=since_s, tripped=snapshot.now_s - since_s >= lock.for_s)
-
-
-def _beyond(lock: Interlock, snapshot: Snapshot) -> bool:
-    """True when the input is beyond its bound, or can't be read."""
     value = snapshot.value(lock.point)
     if value is None:
-        return True
+        return Trip(trip.since_s, tripped=True)
+    if not _beyond(lock, value):
+        return Trip()
+    since_s = trip.since_s if trip.since_s is not None else snapshot.now_s
+    tripped = snapshot.now_s - since_s >= lock.for_s
+    return Trip(since_s, tripped, latched=tripped)
+
+
+def _beyond(lock: Interlock, value: float) -> bool:
     if lock.trip_above is not None:
         return value > lock.trip_above
     return lock.trip_below is not None and value < lock.trip_below

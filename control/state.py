@@ -39,10 +39,12 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """An interlock's state. Latched once tripped, until a person resets it."""
+    """An interlock's state: beyond its bound since when, tripped now, and latched by a reading
+    until a person resets it."""
 
     since_s: float | None = None
     tripped: bool = False
+    latched: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,7 +142,7 @@ class _Metric:
         self._mine: dict[Labels, bool] = {}
         self.window: Rate | Quantile | None = None
         if address.kind == "rate":
-            self.window = Rate(max(60.0, 4 * point.max_age_s))
+            self.window = Rate(address.window_s, max(60.0, 4 * point.max_age_s))
         elif address.kind == "quantile":
             self.window = Quantile(address.quantile, address.window_s, address.min_count)
 

@@ -29,15 +29,21 @@ class NoValue:
 
 
 class Rate:
-    """The growth per second of counters, summed over their series."""
+    """The growth per second of counters, summed over their series and a sliding window.
 
-    def __init__(self, longest_gap_s: float) -> None:
+    A window smooths what a single pair of scrapes can't: exporters that count in steps, and
+    scrapes that come a little early or late. Until it is full, what there is of it is used.
+    """
+
+    def __init__(self, window_s: float, longest_gap_s: float) -> None:
+        self._window_s = window_s
         self._longest_gap_s = longest_gap_s
         self._before: Mapping[Labels, float] = {}
         self._at_s: float | None = None
+        self._grown: deque[tuple[float, float]] = deque()  # (seconds, growth) between scrapes
 
     def take(self, series: Mapping[Labels, float], now_s: float) -> float | NoValue:
-        """Growth since the scrape before, per second."""
+        """Growth per second over the window that ends now."""
         if not all(math.isfinite(v) and v >= 0 for v in series.values()):
             return NoValue("a counter that is negative or no number", unknown=False)
         before, at_s = self._before, self._at_s
@@ -46,10 +52,17 @@ class Rate:
             return NoValue("a rate needs two scrapes")
         passed_s = now_s - at_s
         if not 0 < passed_s <= self._longest_gap_s:
+            self._grown.clear()
             return NoValue(f"a rate needs two scrapes; {passed_s:g} s lie between these")
         if not any(labels in before for labels in series):
+            self._grown.clear()
             return NoValue("a rate needs two scrapes of one series")
-        return sum(_growth(before[k], v) for k, v in series.items() if k in before) / passed_s
+        growth = sum(_growth(before[k], v) for k, v in series.items() if k in before)
+        self._grown.append((passed_s, growth))
+        covered_s = sum(s for s, _ in self._grown)
+        while covered_s - self._grown[0][0] >= self._window_s:
+            covered_s -= self._grown.popleft()[0]
+        return sum(g for _, g in self._grown) / covered_s
 
 
 def _growth(before: float, now: float) -> float:

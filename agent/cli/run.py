@@ -18,21 +18,20 @@ from config.loader import load_site
 @click.option("--log-level", default="info", show_default=True)
 def run(config_path: Path, speed: float, start_s: float | None, log_level: str) -> None:
     """Run the agent on a site until SIGTERM."""
+    from agent.clock import WallClock
     from agent.identity import foreign_owner
     from agent.logs import configure
     from agent.run import StartError, run_site
 
-    if speed != 1.0 or start_s is not None:
-        # Another clock than the world's is for rehearsals only.
-        site = load_site(config_path)
-        if not site.simulated:
-            fail("--speed and --start are for simulated sites (site.simulated = true)", Exit.USAGE)
-    else:
-        site = load_site(config_path)
-    configure(level=log_level)
+    site = load_site(config_path)
+    # Another clock than the world's is for rehearsals only.
+    if (speed != 1.0 or start_s is not None) and not site.simulated:
+        fail("--speed and --start are for simulated sites (site.simulated = true)", Exit.USAGE)
+    clock = WallClock(speed, start_s)
+    configure(level=log_level, clock=clock)
     if owner := foreign_owner():
         fail(owner)
     try:
-        asyncio.run(run_site(site, speed, start_s))
+        asyncio.run(run_site(site, clock))
     except StartError as error:
         fail(str(error))

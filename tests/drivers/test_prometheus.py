@@ -249,7 +249,7 @@ async def test_against_the_reference_client_library() -> None:
 
 
 def test_rates_survive_restarts_and_refuse_what_is_no_counter() -> None:
-    rate = Rate(100.0)
+    rate = Rate(10.0, 100.0)
     one = (("i", "1"),)
     two = (("i", "2"),)
     assert isinstance(rate.take({one: 100.0}, 0.0), NoValue)
@@ -262,6 +262,18 @@ def test_rates_survive_restarts_and_refuse_what_is_no_counter() -> None:
     assert isinstance(rate.take({one: 50.0}, 60.0), NoValue)  # the clock stands
     assert isinstance(rate.take({one: 50.0}, 1_000.0), NoValue)  # too long ago
     assert rate.take({one: 60.0}, 1_010.0) == 1.0
+
+
+def test_a_rate_is_steady_though_scrapes_and_counts_are_not() -> None:
+    """An exporter that counts in steps of 5 s, scraped a little early and late: the window holds."""
+    rate, series = Rate(60.0, 100.0), (("i", "1"),)
+    values = [
+        rate.take({series: 500.0 * (at // 5.0)}, at)
+        for at in (5.0 * i + (0.4 if i % 3 else -0.4) for i in range(40))
+    ]
+    settled = [v for v in values[15:] if not isinstance(v, NoValue)]
+    assert len(settled) == 25
+    assert all(abs(v - 100.0) < 10.0 for v in settled)
 
 
 def histogram(counts: list[float], engine: str = "0") -> dict[tuple[tuple[str, str], ...], float]:
