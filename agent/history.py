@@ -7,7 +7,6 @@ settings) raises HistoryDown when it can't be answered, for the caller to say so
 
 import asyncio
 import json
-import math
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -50,6 +49,7 @@ STREAMS = (
 PURGE_S = 3_600.0
 CLOSE_S = 5.0
 MAX_DETAIL = 65_536  # characters of a record's detail; more is cut to its keys
+_END_S = 253_402_300_800.0  # the year 10000: what databases can't say is no time
 _NAMED = {"loop": 16, "move": 64, "scope": 96}  # what of a detail has a column, and how wide
 
 
@@ -96,14 +96,15 @@ class History:
     def add_readings(self, device: Device, readings: Sequence[Reading]) -> None:
         """Queue what a device said, as far as the site knows the points. Never blocks or raises."""
         for r in readings:
-            if r.taken_s > 0 and r.point in self._site.points:
+            if r.point in self._site.points:
                 self._put(TELEMETRY_RAW, r.point, r.taken_s, finite(r.value), str(r.quality))
 
     def add_scores(self, now_s: float, findings: Sequence[Finding]) -> None:
         """Queue what the monitor found. Never blocks, never raises."""
         for f in findings:
             numbers = finite(f.deviation), finite(f.ema), finite(f.heat)
-            about = f.state[:16], finite(f.since_s), strict_json(f.top)
+            since_s = f.since_s if 0 < f.since_s < _END_S else None
+            about = f.state[:16], since_s, strict_json(f.top)
             self._put(IMS_SCORES, f.unit[:64], now_s, *numbers, *about)
 
     def add_action(self, detail: Mapping[str, object]) -> None:
@@ -121,7 +122,7 @@ class History:
         )  # fmt: skip
 
     def _put(self, table: Table, key: str, time_s: float, *values: Any) -> None:
-        if math.isfinite(time_s):
+        if 0 < time_s < _END_S:
             self._writer.put(table, (*self._me, key, time_s, *values))
 
     async def rollup(self, now_s: float) -> int:

@@ -221,6 +221,7 @@ class Writer:
             async with self._lock, for_writing(engine).begin() as connection:
                 for name, rows in batch.items():
                     await self._insert(connection, self.buffers[name].stream.table, rows)
+                self._inserting = ""
                 await self._mark_dirty(connection, batch.get(TELEMETRY_RAW.name, []))
                 await self._note_gaps(connection, gaps)
         except BaseException:
