@@ -125,11 +125,11 @@ class Constants:
     distribution_loss: float = _c(0.018, "EJ: transformers, busways, row PDUs: 1.5-2 %")
 
     # --- moisture ----------------------------------------------------------------------
-    room_air_kg: float = _c(1800.0, "EJ: 1,500 m3")
+    room_air_kg: float = _c(1800.0, "EJ: 1,500 m3 of room and plenum")
     fresh_air_kg_s: float = _c(0.20, "EJ: 0.4 air changes an hour")
     humidifier_dew_c: float = _c(5.5, "ASHRAE TC9.9: supply dew point from 5.5 degC")
     humidifier_kw_per_gps: float = _c(2.7, "physics: steam, 0.75 kWh a kg")
-    humidifier_max_gps: float = _c(4.0, "EJ: 14 kg/h")
+    humidifier_max_gps: float = _c(4.0, "EJ: 14 kg/h, a common cylinder")
 
     # --- workload ----------------------------------------------------------------------
     prompts_mean_ps: float = _c(324.0, "EJ: sets 0.60 Wh/prompt with the hall as built")
@@ -165,7 +165,7 @@ class Constants:
     front_swing_c: float = _c(1.6, "EJ: fronts over days, standard deviation")
     dew_depression_k: float = _c(4.4, "DWD: daily mean above dew point, mean of the year")
     dew_depression_season_k: float = _c(2.2, "DWD: drier days in summer")
-    utc_offset_h: float = _c(1.0, "local solar time of Berlin, near UTC+1")
+    utc_offset_h: float = _c(1.0, "EJ: local solar time of Berlin, near UTC+1")
 
     # --- sensors -----------------------------------------------------------------------
     noise_air_c: float = _c(0.06, "EJ: PT1000 or digital probe, 1 sigma")
@@ -176,9 +176,9 @@ class Constants:
     noise_latency: float = _c(0.01, "EJ: sampling of a p95 over a minute")
 
     # --- limits the meter judges by ----------------------------------------------------
-    inlet_max_c: float = _c(28.0, "brief: inlet limit of the site; ASHRAE recommended is 27")
-    latency_p95_max_ms: float = _c(250.0, "brief: time to first token, p95")
-    rack_max_kw: float = _c(12.0, "brief: rack limit")
+    inlet_max_c: float = _c(28.0, "site file: inlet limit; ASHRAE recommended is 27")
+    latency_p95_max_ms: float = _c(250.0, "site file: time to first token, p95")
+    rack_max_kw: float = _c(12.0, "site file: rack limit")
 
 
 CONSTANTS = Constants()

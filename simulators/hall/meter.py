@@ -114,11 +114,17 @@ class Meter:
         if any(over.values()):
             self.over_s += dt_s
 
-    def truth(self, deferred_jobs: float, deferred_kwh: float) -> dict[str, object]:
-        """Return the account as plain numbers. Deferred work is charged to total_kwh."""
+    def truth(self, deferred_jobs: float, deferred_it_kwh: float) -> dict[str, object]:
+        """Return the account as plain numbers. it, ups and cooling are as metered.
+
+        deferred_it_kwh: what jobs not done would have taken at the PDU; it is charged to the
+        total with the run's own overhead (PUE) on it.
+        """
         cooling = self.crac_kwh + self.chiller_kwh + self.pump_kwh + self.tower_kwh + self.other_kwh
-        it = self.it_kwh + deferred_kwh
-        total = it + self.ups_kwh + cooling
+        metered = self.it_kwh + self.ups_kwh + cooling
+        pue = metered / self.it_kwh if self.it_kwh else None
+        deferred_kwh = deferred_it_kwh * (pue or 1.0)
+        total = metered + deferred_kwh
         tokens = self.prompts * self.k.generated_tokens
         good = self.rack_samples - self.rack_samples_over
         return {
@@ -128,7 +134,7 @@ class Meter:
             "rejected": round(self.rejected),
             "jobs_deferred": round(deferred_jobs),
             "deferred_kwh": deferred_kwh,
-            "it_kwh": it,
+            "it_kwh": self.it_kwh,
             "ups_kwh": self.ups_kwh,
             "cooling_kwh": cooling,
             "cooling": {
@@ -140,7 +146,7 @@ class Meter:
             },
             "server_fan_kwh": self.server_fan_kwh,
             "total_kwh": total,
-            "pue": total / it if it else None,
+            "pue": pue,
             "wh_per_prompt": 1000.0 * total / self.prompts if self.prompts else None,
             "wh_per_1k_tokens": 1e6 * total / tokens if tokens else None,
             "worst_inlet_c": self.worst_inlet_c if self.rack_samples else None,

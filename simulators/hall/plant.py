@@ -150,13 +150,13 @@ class Hall:
     def truth(self) -> dict[str, object]:
         """Return the exact account since the meter's start; deferred jobs are charged."""
         k, work = self.k, self.work
-        gpu_kwh = k.gpus_per_rack * (k.gpu_max_kw - k.gpu_idle_kw) * RACKS_PER_ROW
-        per_prompt = work.marginal_share(self.setpoints.batch_window_ms) * gpu_kwh / 3600.0
         owed = work.job_backlog
+        share = work.marginal_share(self.setpoints.batch_window_ms)
+        it_kwh = owed * share * self.racks.marginal_kw() * RACKS_PER_ROW / 3600.0
         return {
             "scenario": self.scenario,
             "seed": self.seed,
-            **self.meter.truth(owed / k.job_prompts, owed * per_prompt / k.psu_efficiency),
+            **self.meter.truth(owed / k.job_prompts, it_kwh),
         }
 
     def start_meter(self) -> None:

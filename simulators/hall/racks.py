@@ -55,6 +55,14 @@ class Racks:
         # A cold plate or heat sink holds a GPU some 35 K above what cools it at full power.
         self.gpu_c = felt_c + 8.0 + 32.0 * self.gpu_kw / (k.gpus_per_rack * k.gpu_max_kw)
 
+    def marginal_kw(self) -> float:
+        """Return what a rack draws more, from no load to full, at an inlet below the fans' ramp."""
+        k = self._k
+        gpu_kw = k.gpus_per_rack * (k.gpu_max_kw - k.gpu_idle_kw)
+        base = k.server_fan_base
+        fan_kw = k.server_fan_max_kw * ((base + k.server_fan_load) ** 3 - base**3)
+        return (gpu_kw + k.platform_load_kw + fan_kw) / k.psu_efficiency
+
     def throttle(self, inlet_c: Array) -> Array:
         """Return the speed GPUs keep at these inlets, 1 = full, mean a row; shape (6,)."""
         k = self._k

@@ -85,5 +85,5 @@ class Weather:
         dew_c = mean_c - k.dew_depression_k - k.dew_depression_season_k * season
         dry_c = mean_c + (k.day_swing_c + k.day_swing_season_c * season) * daily + offset_c
         dew_c = min(dew_c, dry_c)
-        rh = 100.0 * saturation_pa(dew_c) / saturation_pa(dry_c)
+        rh = min(100.0, 100.0 * saturation_pa(dew_c) / saturation_pa(dry_c))
         return Outdoor(dry_c, rh, wet_bulb_c(dry_c, rh), moisture_kg_kg(dew_c, 100.0))

@@ -1,0 +1,1 @@
+"""The simulated hall and its devices."""
