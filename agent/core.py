@@ -22,7 +22,7 @@ from agent.store import Store
 from config.site import Device, Point, Site
 from control import decide, leases, modes
 from control.decide import Decision, Setting
-from control.guardrails import objections
+from control.guardrails import judge, objections
 from control.layout import Layout
 from control.modes import Event, Modes, Refusal
 from control.monitor import Trained, fit
@@ -203,12 +203,19 @@ class Agent:
 
     async def _carry_out(self, decision: Decision, snapshot: Snapshot) -> None:
         for verdict in decision.verdicts:
-            match verdict:
-                case Permit():
-                    await self._apply(verdict, snapshot)
-                case Denial():
+            match self._again(verdict):
+                case Permit() as permit:
+                    await self._apply(permit, snapshot)
+                case Denial() as denial:
                     self.counts.denied += 1
-                    self._say_denied(verdict, snapshot)
+                    self._say_denied(denial, snapshot)
+
+    def _again(self, verdict: Verdict) -> Verdict:
+        """Judge a permit once more at the moment it is used: others were carried out before it,
+        and another loop may have acted meanwhile."""
+        if isinstance(verdict, Denial):
+            return verdict
+        return judge(self._case(self.snapshot()), verdict.proposal, verdict.cycle)
 
     async def _apply(self, permit: Permit, snapshot: Snapshot) -> None:
         proposal = permit.proposal

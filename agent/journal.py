@@ -88,15 +88,13 @@ class Journal:
         return self._append(now_s, kind, body, None)
 
     def renew(self, now_s: float, leases: Iterable[Lease]) -> None:
-        """Move the expiry of leases we keep: a journal act, nothing on the wire."""
-        kept = list(leases)
-        expiry = {lease.point: lease.expires_s for lease in kept}
+        """Move the expiry of leases we keep, and nothing else of them: what they hold may have
+        changed since they were chosen. A journal act, nothing on the wire."""
+        expiry = {lease.point: lease.expires_s for lease in leases}
 
         def also(db: sqlite3.Connection) -> None:
-            for lease in kept:
-                db.execute(
-                    "UPDATE held SET body = ? WHERE point = ?", (_dump(asdict(lease)), lease.point)
-                )
+            sql = "UPDATE held SET body = json_set(body, '$.expires_s', ?) WHERE point = ?"
+            db.executemany(sql, [(until_s, point) for point, until_s in expiry.items()])
 
         self._append(now_s, "renew", {"expires_s": expiry}, also)
 

@@ -118,10 +118,19 @@ def _step(case: Case, proposal: Proposal) -> str | None:
         bounds = limits_of(case.point(change.point))
         if change.old is None:
             return f"{change.point}: present value unknown"
+        lease = case.state.leases.get(change.point)
+        if lease is not None and abs(lease.value - change.old) > _resolution(case, change):
+            return f"{change.point}: {change.old:g} when proposed, {lease.value:g} now"
         size = abs(change.new - change.old)
         if size > bounds.max_step * (1 + 1e-9) and proposal.kind is not Kind.PROTECTIVE:
             return f"{change.point}: step {size:g} over {bounds.max_step:g}"
     return None
+
+
+def _resolution(case: Case, change: Change) -> float:
+    """How far a read-back may be from what was written: the register's resolution."""
+    point = case.point(change.point)
+    return max(abs(point.scale), limits_of(point).deadband, 1e-3 * abs(change.new))
 
 
 def _deadband(case: Case, proposal: Proposal) -> str | None:

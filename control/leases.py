@@ -88,9 +88,14 @@ def renewable(case: Case) -> list[Lease]:
     ]
 
 
-def with_renewed(state: ControlState, leases: Iterable[Lease]) -> ControlState:
-    """The state with these leases' new expiry."""
-    return replace(state, leases={**state.leases, **{x.point: x for x in leases}})
+def with_renewed(state: ControlState, renewed: Iterable[Lease]) -> ControlState:
+    """The state with these leases' new expiry. Only the expiry: what a lease holds may have
+    changed since they were chosen, and one that has ended stays ended."""
+    expiry = {x.point: x.expires_s for x in renewed}
+    kept = {
+        k: replace(x, expires_s=expiry[k]) if k in expiry else x for k, x in state.leases.items()
+    }
+    return replace(state, leases=kept)
 
 
 def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlState:

@@ -120,8 +120,10 @@ def traffic_away(
         new[row] += room
     lost = sum(held.values()) - sum(new.values())
     new[givers[0]] += lost  # what nobody could take stays
-    return tuple(Change(points[r].key, held[r], round(new[r], 6)) for r in sorted(new)
-                 if abs(new[r] - held[r]) > 1e-9)  # fmt: skip
+    if all(abs(new[r] - held[r]) < 1e-9 for r in new):
+        return ()
+    # Every row is named: shares are one change, and a router takes them as a whole.
+    return tuple(Change(points[r].key, held[r], round(new[r], 6)) for r in sorted(new))
 
 
 MOST_AWAY = 0.25  # of an even share: a row keeps three quarters of its work, whatever happens
