@@ -38,7 +38,8 @@ PROPERTIES = {
     "present-value": 85, "priority-array": 87, "relinquish-default": 104, "status-flags": 111,
     "reliability": 103, "out-of-service": 81, "event-state": 36, "high-limit": 45,
     "low-limit": 59, "min-pres-value": 69, "max-pres-value": 65, "resolution": 106,
-    "cov-increment": 22, "setpoint": 108, "controlled-variable-value": 21, "units": 117,
+    "object-list": 76, "object-name": 77, "description": 28, "model-name": 70,
+    "vendor-name": 121, "cov-increment": 22, "setpoint": 108, "controlled-variable-value": 21, "units": 117,
 }  # fmt: skip
 
 # What the present value of an object is made of; other properties may be any number.
@@ -54,16 +55,16 @@ READ_PROPERTY, READ_PROPERTY_MULTIPLE, WRITE_PROPERTY = 12, 14, 15
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One property of one object, by number."""
+    """One property of one object, by number; `index` picks one element of an array."""
 
     type: int
     instance: int
     property: int
+    index: int | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{_name(OBJECT_TYPES, self.type)}:{self.instance} {_name(PROPERTIES, self.property)}"
-        )
+        index = "" if self.index is None else f"[{self.index}]"
+        return f"{_name(OBJECT_TYPES, self.type)}:{self.instance} {_name(PROPERTIES, self.property)}{index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def _object(ref: Ref) -> bytes:
 
 def encode_read(ref: Ref) -> bytes:
     """The service request of ReadProperty."""
-    return _object(ref) + context_tag(1, unsigned(ref.property))
+    index = b"" if ref.index is None else context_tag(2, unsigned(ref.index))
+    return _object(ref) + context_tag(1, unsigned(ref.property)) + index
 
 
 def encode_read_multiple(refs: tuple[Ref, ...]) -> bytes:
@@ -109,6 +111,8 @@ def encode_read_multiple(refs: tuple[Ref, ...]) -> bytes:
         if last is None or (last.type, last.instance) != (ref.type, ref.instance):
             parts.append((b"\x1f" if last else b"") + _object(ref) + b"\x1e")
         parts.append(context_tag(0, unsigned(ref.property)))
+        if ref.index is not None:
+            parts.append(context_tag(1, unsigned(ref.index)))
         last = ref
     return b"".join(parts) + b"\x1f"
 
@@ -127,9 +131,9 @@ def decode_read(data: bytes) -> Result:
     """The acknowledgement of ReadProperty. Raises Malformed."""
     reader = TagReader(data)
     type_, instance = reader.object()
-    ref = Ref(type_, instance, reader.whole("context", 1))
-    if reader.at("context", 2):
-        raise Malformed("an array index that was not asked for")
+    property_ = reader.whole("context", 1)
+    index = reader.whole("context", 2) if reader.at("context", 2) else None
+    ref = Ref(type_, instance, property_, index)
     items = reader.items(3)
     if not reader.done:
         raise Malformed("bytes after the end")
@@ -144,9 +148,9 @@ def decode_read_multiple(data: bytes) -> list[Result]:
         type_, instance = reader.object()
         reader.take("open", 1)
         while not reader.at("close", 1):
-            ref = Ref(type_, instance, reader.whole("context", 2))
-            if reader.at("context", 3):
-                raise Malformed("an array index that was not asked for")
+            property_ = reader.whole("context", 2)
+            index = reader.whole("context", 3) if reader.at("context", 3) else None
+            ref = Ref(type_, instance, property_, index)
             if reader.at("open", 5):
                 reader.take("open", 5)
                 results.append((ref, _failure(reader)))

@@ -26,6 +26,7 @@ from drivers.contract import NotSent, Permanent
 
 DEFAULT_PORT = 47_808
 BIND_TIMEOUT_S = 2.0
+FOREIGN_TTL_S = 60  # of a registration; bacpypes3 renews it
 # Services of the local device that nobody may use: it is a client.
 REFUSED_SERVICES = (
     "WritePropertyRequest", "WritePropertyMultipleRequest", "DeviceCommunicationControlRequest",
@@ -101,12 +102,16 @@ def _choose_port(local: Local) -> int:
     raise Permanent(f"BACnet: {local.ip} is not an address of this host; correct local_address")
 
 
-async def start(local: Local, hosts: Container[str]) -> Any:
-    """Start the application; only datagrams from `hosts` get in. Raises Permanent."""
+async def start(local: Local, hosts: Container[str], bbmd: str | None = None) -> Any:
+    """Start the application; only datagrams from `hosts` get in. Raises Permanent.
+
+    `bbmd`: register there (IP[:PORT]) as a foreign device, to take part in its broadcasts.
+    """
     at = f"{local.ip}/{local.mask}:{_choose_port(local)}"
     bac0 = _import_bac0()
     settings = Path(bac0.__file__).parent / "core" / "app" / "device.json"
-    lite = bac0.start(ip=at, ping=False, json_file=str(settings))
+    foreign = {"bbmdAddress": bbmd, "bbmdTTL": FOREIGN_TTL_S} if bbmd else {}
+    lite = bac0.start(ip=at, ping=False, json_file=str(settings), **foreign)
     app = lite.this_application.app
     _keep_quiet(app)
     app.device_object.numberOfApduRetries = 0

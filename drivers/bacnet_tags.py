@@ -26,12 +26,32 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that is no number (text, a date, a list ...): known to be there, not read."""
+    """A value that is no number (text, a date, a list ...); tag -1 is a constructed one."""
 
     tag: int
+    content: bytes = b""
 
 
 Item = Value | Opaque
+
+_CHARACTER_STRING, _OBJECT_ID = 7, 12
+_CHARSETS = {0: "utf-8", 4: "utf-16-be", 5: "iso-8859-1"}
+
+
+def text_of(item: Item) -> str:
+    """The text of a character string, or nothing for anything else."""
+    if not isinstance(item, Opaque) or item.tag != _CHARACTER_STRING or not item.content:
+        return ""
+    charset = _CHARSETS.get(item.content[0], "ascii")
+    return item.content[1:].decode(charset, errors="replace")
+
+
+def object_of(item: Item) -> tuple[int, int] | None:
+    """(type, instance) of an object identifier, or None for anything else."""
+    if not isinstance(item, Opaque) or item.tag != _OBJECT_ID or len(item.content) != 4:
+        return None
+    number = int.from_bytes(item.content, "big")
+    return number >> 22, number & 0x3FFFFF
 
 
 def context_tag(number: int, content: bytes) -> bytes:
@@ -213,4 +233,4 @@ def _item(tag: _Tag) -> Item:
         case 0 | 2 | 3 | 4 | 5 | 9:
             raise Malformed(f"a value of type {tag.number} with {size} bytes")
         case _:
-            return Opaque(tag.number)
+            return Opaque(tag.number, tag.content)
