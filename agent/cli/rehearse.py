@@ -11,10 +11,9 @@ import click
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import json_option
 from agent.plantsite import PlantError
-from agent.rehearse import Rehearsal, nominal_features
+from agent.rehearse import Rehearsal
 from agent.rehearse import rehearse as run_rehearsal
-from control.ims_model import ImsModel, ModelError
-from control.layout import FEATURES
+from control.monitor import Trained
 
 
 @click.command()
@@ -80,32 +79,25 @@ def _arguments(
     return arguments
 
 
-def _model(path: Path | None) -> ImsModel | None:
+def _model(path: Path | None) -> Trained | None:
     if path is None:
         return None
     try:
-        return ImsModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ModelError) as error:
+        return Trained.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError) as error:
         fail(f"{path}: {error}", Exit.CONFIGURATION)
 
 
-def _train(plant: str, arguments: dict[str, str], hours: float) -> ImsModel | None:
-    """Train on the plant left alone, in its default scenario with another seed."""
+def _train(plant: str, arguments: dict[str, str], hours: float) -> Trained | None:
+    """Train on the plant left alone and then walked, in its default scenario with another seed."""
     if hours <= 0:
         return None
-    from agent.training import TrainOptions, train_in_worker
+    from agent.commissioning import train_on_plant
 
     nominal = {k: v for k, v in arguments.items() if k != "scenario"}
     if "seed" in nominal:
         nominal["seed"] = str(int(nominal["seed"]) + 1000)
-
-    async def work() -> ImsModel:
-        plan = Rehearsal(plant, nominal, hours, "fixed")
-        x, units = await nominal_features(plan, 10.0)
-        options = TrainOptions(span_rows=6, row_s=10.0)
-        return await train_in_worker(x, FEATURES, options, units)
-
-    return asyncio.run(work())
+    return asyncio.run(train_on_plant(Rehearsal(plant, nominal, hours, "fixed")))
 
 
 class _progress:
