@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--summary", type=Path, metavar="FILE", help="write the account as JSON at the end"
     )
+    p.add_argument(
+        "--stay", action="store_true", help="keep the devices up after --hours, until a signal"
+    )
     p.add_argument("--json", action="store_true", help="JSON lines (ready, end) on stdout")
     return p
 
@@ -51,7 +54,7 @@ def main() -> int:
     a = parser().parse_args()
     options = Options(
         a.scenario, a.seed, a.speed, a.hours, a.warmup_s, a.step_s, a.day, a.start_hour, a.trace,
-        a.port_base, a.write_config, a.summary, a.json,
+        a.port_base, a.write_config, a.summary, a.json, a.stay,
     )  # fmt: skip
     return asyncio.run(run(options))
 

@@ -39,6 +39,7 @@ class Options:
     write_config: Path | None
     summary: Path | None
     as_json: bool
+    stay: bool = False
 
 
 def make_hall(o: Options) -> Hall:
@@ -137,8 +138,11 @@ async def run(o: Options) -> int:
             _write_config(report, park, o.write_config)
         _announce(report, park, o)
         await pace(world, o.speed, stop)
-    finally:
         truth = world.hall.truth()
+        if o.stay and not stop.is_set():
+            report.event("over", truth=truth)
+            await stop.wait()  # devices answer on; the account is closed
+    finally:
         await park.stop()
     if o.summary is not None:
         o.summary.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
