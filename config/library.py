@@ -61,10 +61,11 @@ def load_profile(name: str) -> dict[str, Any]:
 def read_profile(name: str) -> Profile:
     """Return a checked profile, with the tables it takes from others. Raises ProfileError."""
     raw = load_profile(name)
+    base = raw["profile"].get("base", "")
     try:
-        about = AboutSection.model_validate(raw["profile"])
-        match = MatchSection.model_validate(raw.get("match", {}))
-        tables = [TableSection.model_validate(t) for t in raw.get("table", [])]
+        about = AboutSection.model_validate(_absolute(raw["profile"], base))
+        match = MatchSection.model_validate(_absolute(raw.get("match", {}), base))
+        tables = [TableSection.model_validate(_absolute(t, base)) for t in raw.get("table", [])]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -74,6 +75,25 @@ def read_profile(name: str) -> Profile:
     for other in about.tables_of:
         tables += read_profile(other).tables
     return Profile(name, about, match, tuple(tables), tuple(raw.get("point", [])))
+
+
+_OID_KEYS = ("oid", "unit_from", "scale_from", "digits", "divisor", "factor", "name", "where", "check",
+             "unless", "part_if", "has", "sys_object_id", "deny")  # fmt: skip
+
+
+def _absolute(table: dict[str, Any], base: str) -> dict[str, Any]:
+    """Put `base` before every OID that begins with a dot."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, str):
+            return base + value if value.startswith(".") else value
+        if isinstance(value, list):
+            return [whole(v) for v in value]
+        if isinstance(value, dict):
+            return {whole(k): v for k, v in value.items()}
+        return value
+
+    return {k: whole(v) if k in _OID_KEYS else v for k, v in table.items()}
 
 
 def profiles_of(protocol: str) -> tuple[Profile, ...]:

@@ -11,6 +11,10 @@ A profile is one TOML file, data only:
                be writable, with their safe range
   [[table]]    SNMP columns that `skadi scan` expands into points, one for each row found
 
+A profile may be written with dotted keys (profile.title = "...") and `table = [ { ... } ]`, one
+column a line. OIDs that begin with a dot stand below profile.base; base "{device}" is the
+sysObjectID the device gives, for vendors who number their models and repeat one tree.
+
 In a table, an auxiliary column is written "OID" (same index as the value) or "OID@INDEX",
 where INDEX may hold {1}, {2} ... for parts of the value's index and {2-} for all from the
 second on: "1.3.6.1.4.1.1718.4.1.9.1.10@0" is a scalar.
@@ -24,7 +28,7 @@ from pydantic import Field, field_validator, model_validator
 from config.quantities import QUANTITIES, units_for
 from config.schema import Section
 
-OID = r"1(\.\d{1,10}){3,60}"
+OID = r"(1|\{device\})(\.\d{1,10}){1,60}"
 REF = rf"^{OID}(@[0-9.{{}}-]+)?$"
 Ref = Annotated[str, Field(pattern=REF)]
 Column = Annotated[str, Field(pattern=rf"^{OID}$")]
@@ -46,6 +50,7 @@ class AboutSection(Section):
     protocol: Literal["snmp", "modbus-tcp", "bacnet-ip", "prometheus", "workload-http"]
     source: str
     verified: bool
+    base: str = ""
     deny: Annotated[tuple[Column, ...], Field(strict=False)] = ()
     tables_of: Annotated[tuple[str, ...], Field(strict=False)] = ()
     note: str = ""
@@ -77,13 +82,17 @@ class TableSection(Section):
     scale: float = 1.0
     digits: Ref | None = None  # the device says: divide by 10^digits
     divisor: Ref | None = None  # the device says: divide by this
+    scale_from: Ref | None = None  # the device names its scale ...
+    scales: dict[str, float] = Field(default_factory=dict)  # ... in these words
     factor: Ref | None = None  # the device says: multiply by this, or divide where negative
     sentinels: Annotated[tuple[float, ...], Field(strict=False)] = ()
     name: Annotated[tuple[Ref, ...], Field(strict=False)] = ()  # what the device calls it
     where: dict[Ref, Pattern] = Field(default_factory=dict)  # rows whose column matches
     check: Annotated[tuple[Ref, ...], Field(strict=False)] = ()  # verified at every read
     unless: Column | None = None  # not when this column answers too
+    new_label: bool = False  # not when a point of this quantity and name was found before
     part: bool = False
+    part_if: Column | None = None  # part when that column gave a point of the same quantity
 
     @model_validator(mode="after")
     def _fits(self) -> "TableSection":
@@ -95,6 +104,8 @@ class TableSection(Section):
                 raise ValueError(f"{self.quantity} is not measured in {unit!r}")
         if bool(self.unit_from) != bool(self.units):
             raise ValueError("unit_from and units belong together")
+        if bool(self.scale_from) != bool(self.scales):
+            raise ValueError("scale_from and scales belong together")
         for pattern in (self.index, *self.where.values()):
             _compiles(pattern)
         return self

@@ -6,7 +6,7 @@ from typing import Any
 from config.addresses import Address, BacnetAddress, SnmpAddress, WorkloadAddress
 from config.addressing import AddressProblem, parse_address, parse_oid
 from config.errors import Problem
-from config.library import ProfileError, load_profile, profile_names
+from config.library import ProfileError, load_profile, profile_names, read_profile
 from config.link_checks import in_hole, link_problems
 from config.links import MODBUS
 from config.quantities import QUANTITIES, to_canonical
@@ -131,7 +131,7 @@ def _refuse_denied(
     """A profile may name objects that must never be written, such as energy counters."""
     if section.profile is None or section.profile not in profile_names():
         return
-    denied = [parse_oid(o) for o in load_profile(section.profile)["profile"].get("deny", [])]
+    denied = [parse_oid(o) for o in read_profile(section.profile).about.deny]
     for point in points:
         if point.writable is None or not isinstance(point.address, SnmpAddress):
             continue
