@@ -45,6 +45,7 @@ class Poller:
     seed: int = 0
     stats: dict[str, DeviceStats] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _stopping: bool = False
 
     def start(self) -> None:
         """Start one task a device, spread over the first period."""
@@ -56,6 +57,9 @@ class Poller:
 
     async def stop(self) -> None:
         """Stop polling and wait until every task has let go of its device."""
+        # Python 3.11's wait_for swallows a cancellation that meets its result: such a task
+        # ends at its next look at the flag.
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,8 +102,10 @@ class Poller:
         period_s = driver.device.poll_interval_s
         await self.clock.sleep_s(delay_s)
         due_s = self.clock.boot_s()
-        while True:
+        while not self._stopping:
             answered = await self.poll_once(driver)
+            if self._stopping:
+                return
             failing = self.stats[driver.device.id].failing
             wait_s = period_s
             if not answered:

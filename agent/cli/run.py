@@ -15,8 +15,13 @@ from config.loader import load_site
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True, max=1000), default=1.0,
               help="Faster than real time, against simulators that run as fast.")  # fmt: skip
 @click.option("--start", "start_s", type=float, help="The agent's clock at start, POSIX seconds.")
+@click.option("--start-boot", "start_boot_s", type=float, metavar="B",
+              help="--start held when CLOCK_BOOTTIME was B seconds, not now.")  # fmt: skip
 @click.option("--log-level", default="info", show_default=True)
-def run(config_path: Path, speed: float, start_s: float | None, log_level: str) -> None:
+def run(
+    config_path: Path, speed: float, start_s: float | None, start_boot_s: float | None,
+    log_level: str,
+) -> None:  # fmt: skip
     """Run the agent on a site until SIGTERM."""
     from agent.clock import WallClock
     from agent.identity import foreign_owner
@@ -27,6 +32,8 @@ def run(config_path: Path, speed: float, start_s: float | None, log_level: str) 
     # Another clock than the world's is for rehearsals only.
     if (speed != 1.0 or start_s is not None) and not site.simulated:
         fail("--speed and --start are for simulated sites (site.simulated = true)", Exit.USAGE)
+    if start_s is not None and start_boot_s is not None:
+        start_s += (WallClock().boot_s() - start_boot_s) * speed
     clock = WallClock(speed, start_s)
     configure(level=log_level, clock=clock)
     if owner := foreign_owner():
