@@ -89,11 +89,8 @@ def train(
     noise = ims_frame.jump_noise(ims_frame.differences((cube - middle) @ slopes))
     smooth = _smoothed((cube - middle) @ slopes, options)
     rows = smooth[np.isfinite(smooth).all(axis=1)]
-    if len(rows) < MIN_ROWS:
-        raise TrainingError(
-            f"{len(rows)} rows have every feature; at least {MIN_ROWS} are needed: leave out "
-            f"features that are often missing"
-        )
+    if len(rows) < MIN_ROWS // 2:
+        raise TrainingError(f"{len(rows)} rows are left after smoothing: give more rows")
     noise *= np.sqrt(options.alpha / (2.0 - options.alpha))
     keep = ims_frame.belongs(rows, noise)
     rows = rows[keep]
@@ -162,7 +159,12 @@ def _unit_offsets(cube: Floats) -> Floats:
 def _without_gross(cube: Floats) -> int:
     """Blank out (in place) rows that can't be nominal; says how many."""
     flat = cube.reshape(-1, cube.shape[2])
-    whole = np.flatnonzero(np.isfinite(flat).all(axis=1))
+    whole = np.flatnonzero(np.isfinite(flat.sum(axis=1)))
+    if len(whole) < max(MIN_ROWS, 2 * cube.shape[1]):
+        raise TrainingError(
+            f"{len(whole)} rows have every feature; at least {MIN_ROWS} are needed: leave out "
+            f"features that are often missing"
+        )
     out = whole[ims_frame.gross(flat[whole], ims_frame.jump_noise(ims_frame.differences(cube)))]
     flat[out] = np.nan
     return len(out)
@@ -175,8 +177,6 @@ def _explain(cube: Floats, context: list[int]) -> tuple[Floats, Floats]:
     """
     flat = cube.reshape(-1, cube.shape[2])
     flat = _thin(flat[np.isfinite(flat).all(axis=1)])
-    if not len(flat):
-        raise TrainingError("no row has every feature: leave out features that are often missing")
     middle = np.median(flat, axis=0)
     slopes = np.eye(cube.shape[2])
     if context:

@@ -52,9 +52,11 @@ def jump_noise(steps: Floats, keep: float = 0.9) -> Floats:
 
 
 def differences(cube: Floats) -> Floats:
-    """Differences (m, f) of successive whole rows of `cube` (t, u, f), over all units."""
-    steps = np.diff(cube, axis=0).reshape(-1, cube.shape[2])
-    return steps[np.isfinite(steps).all(axis=1)]
+    """Differences (m, f) of each unit's successive whole rows in `cube` (t, u, f), gaps or not."""
+    whole = np.isfinite(cube.sum(axis=2))
+    return np.concatenate(
+        [np.diff(cube[whole[:, u], u], axis=0) for u in range(cube.shape[1])], axis=0
+    )
 
 
 def gross(rows: Floats, noise: Floats) -> Bools:
