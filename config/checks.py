@@ -25,7 +25,7 @@ def check_site(
 ) -> None:
     """Add what is wrong between the parts of `site`. `sources` is by device id and point key."""
     _duplicate_addresses(site, sources, problems)
-    _interlocks(site, interlocks, problems)
+    _interlocks(site, interlocks, sources, problems)
     _scopes(site, sections, problems)
     _limits(site, sources, sections, problems)
 
@@ -97,13 +97,17 @@ def _address_key(point: Point) -> str:
 
 
 def _interlocks(
-    site: Site, interlocks: list[Sourced[InterlockSection]], problems: list[Problem]
+    site: Site,
+    interlocks: list[Sourced[InterlockSection]],
+    sources: dict[str, Source],
+    problems: list[Problem],
 ) -> None:
+    known = {*site.points, *sources}  # with points that have a problem of their own
     seen: set[str] = set()
     for item in interlocks:
         lock = item.value
-        if lock.point not in site.points:
-            text = f"no point {lock.point!r}{closest(lock.point, site.points)}"
+        if lock.point not in known:
+            text = f"no point {lock.point!r}{closest(lock.point, known)}"
             problems.append(item.source.problem(("point",), text))
         if lock.id in seen:
             problems.append(item.source.problem(("id",), f"interlock {lock.id!r} stands twice"))

@@ -61,11 +61,11 @@ def _device(
     problems: list[Problem],
 ) -> Device:
     section, source = item.value, item.source
-    if section.protocol in NEEDS_HOST and section.host is None:
+    if section.protocol in NEEDS_HOST and section.host is None and "host" not in item.faulty:
         problems.append(source.problem(("host",), f"is missing; {section.protocol} needs it"))
-    if section.protocol in NEEDS_URL and section.url is None:
+    if section.protocol in NEEDS_URL and section.url is None and "url" not in item.faulty:
         problems.append(source.problem(("url",), f"is missing; {section.protocol} needs it"))
-    if section.protocol == "snmp" and section.auth is None:
+    if section.protocol == "snmp" and section.auth is None and "auth" not in item.faulty:
         problems.append(source.problem(("auth",), 'is missing; add auth = { version = "2c", ... }'))
     problems += [source.problem((key,), text) for key, text in link_problems(section)]
     given = _profile_points(section, source, bool(own), all_rows, context, problems)
@@ -73,7 +73,7 @@ def _device(
     points = [*(p for p in given if p.value.id not in mine), *own]  # an own point replaces it
     resolved = [p for raw in points if (p := _point(section, raw, context, problems))]
     _refuse_denied(section, source, resolved, problems)
-    if not points and section.profile is None:
+    if not points and not section.point and section.profile is None:
         problems.append(source.problem((), "has no points; add [[device.point]] or a profile"))
     keep = {k: getattr(section, k) for k in (
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",

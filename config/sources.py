@@ -36,10 +36,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Sourced(Generic[T]):
-    """A value with where it came from."""
+    """A value with where it came from. `faulty`: keys that were wrong and left out of it."""
 
     value: T
     source: Source
+    faulty: frozenset[str] = frozenset()
 
 
 def dotted(path: Path) -> str:
@@ -64,12 +65,12 @@ def parse(model: type[S], item: Sourced[Any], problems: list[Problem]) -> Source
         return Sourced(model.model_validate(data), item.source)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-    for detail in found:
-        problems.append(item.source.problem(*_explain(model, detail)))
-    faulty = {detail["loc"][0] for detail in found if detail["loc"]}
+    explained = [_explain(model, detail) for detail in found]
+    problems += [item.source.problem(*e) for e in explained]
+    faulty = {path[0] for path, _ in explained if path}
     rest = {k: v for k, v in data.items() if k not in faulty}
     try:
-        return Sourced(model.model_validate(rest), item.source)
+        return Sourced(model.model_validate(rest), item.source, frozenset(map(str, faulty)))
     except ValidationError as error:
         before = {str(d["loc"]) for d in found}
         for detail in error.errors(include_url=False, include_input=False):
