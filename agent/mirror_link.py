@@ -7,12 +7,10 @@ called from the event loop's thread and must never block on the network.
 """
 
 import secrets
-import socket
 import ssl
 import threading
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.logs import Outage
+from agent.mqtt_client import Client
 from agent.plain import strict_json
 from config.schema import MqttSection
 from config.secrets import resolve
@@ -63,7 +62,9 @@ class Link:
         self._waiting: dict[str, None] = {}  # retained topics whose latest is not yet sent
         self._queue: deque[tuple[str, str, int]] = deque()
         self._unsent = 0
-        self._client: paho.Client | None = None
+        self._client: Client | None = None
+        self._life = threading.Lock()  # of one client giving way to the next, or to none
+        self._ended = threading.Event()
         self._environ: Mapping[str, str] | None = None
         self._up = False
         self._answered = False  # the broker has answered the CONNECT on this connection
@@ -117,21 +118,23 @@ class Link:
                 said.wait_for_publish(timeout_s)
             except (RuntimeError, ValueError) as error:  # the connection went, or its queue is full
                 log.warning("MQTT goodbye not sent; the last will speaks", reason=str(error))
+        self._ended.set()
+        with self._life:
+            client, self._client = self._client, None
         with self._lock:
             self._up = False
-            self._client = None
+        assert client is not None
         client.disconnect()
         # loop_stop waits for all that is queued, which a broker that has stalled never takes.
         ending = threading.Thread(target=client.loop_stop, daemon=True, name="mqtt: stop")
         ending.start()
         ending.join(timeout_s)
         if ending.is_alive():
-            _shut(client)
+            client.hang_up()
 
     def _begin(self, protocol: MQTTProtocolVersion) -> None:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=protocol
-        )
+        client = Client(CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=protocol)
+        client.ended = self._loop_ended
         parts = urlsplit(self._mqtt.url)
         if self._mqtt.username is not None:
             secret = self._mqtt.password
@@ -149,10 +152,12 @@ class Link:
         client.on_connect_fail = self._not_reached
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
-        self._client = client
         port = parts.port or PORTS[parts.scheme]
         client.connect_async(parts.hostname or "", port, keepalive=KEEPALIVE_S)
-        client.loop_start()
+        with self._life:
+            if not self._ended.is_set():
+                self._client = client
+                client.loop_start()
 
     # In paho's thread.
 
@@ -160,13 +165,13 @@ class Link:
         if client is not self._client:
             return
         self._answered = False
-        overdue = threading.Timer(CONNACK_S, self._hang_up, [client])
+        overdue = threading.Timer(CONNACK_S, self._hang_up, [self._client])
         overdue.daemon = True
         overdue.start()
 
-    def _hang_up(self, client: paho.Client) -> None:
+    def _hang_up(self, client: Client) -> None:
         if client is self._client and not self._answered:
-            _shut(client)
+            client.hang_up()
 
     def _connected(
         self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _props: Any
@@ -176,7 +181,7 @@ class Link:
         self._answered = True
         if reason.is_failure:
             if reason.value == _REFUSES_V5 and client.protocol is MQTTProtocolVersion.MQTTv5:
-                self._begin_with_other(client)
+                self._use_other(self._client)
             else:
                 self._outage.failed(f"refused: {reason}")
             return
@@ -202,17 +207,31 @@ class Link:
             self._up = False
         if not self._answered:
             self._outage.failed("does not answer")
-            self._begin_with_other(client)
+            self._use_other(self._client)
         elif reason.is_failure:
             self._outage.failed(f"disconnected: {reason}")
 
-    def _begin_with_other(self, client: paho.Client) -> None:
-        """Leave this client and try the other version of MQTT."""
+    def _use_other(self, client: Client) -> None:
+        """Let this client's loop end: another one tries the other version of MQTT."""
         was_v5 = client.protocol is MQTTProtocolVersion.MQTTv5
-        other = MQTTProtocolVersion.MQTTv311 if was_v5 else MQTTProtocolVersion.MQTTv5
-        log.debug("trying another version of MQTT", version=other.name, url=self.url)
-        client.loop_stop()  # in its own thread: ends the loop, and waits for nothing
-        self._begin(other)
+        client.next_protocol = (
+            MQTTProtocolVersion.MQTTv311 if was_v5 else MQTTProtocolVersion.MQTTv5
+        )
+        client.loop_stop()  # in its own thread: waits for nothing
+
+    def _loop_ended(self, client: Client, error: Exception | None) -> None:
+        """The client's thread is at its end: by our wish, or by an error."""
+        with self._lock:
+            if client is not self._client:
+                return
+            self._up = False
+        protocol = client.next_protocol or client.protocol
+        if error is not None:
+            self._outage.failed(f"client failed: {type(error).__name__}: {error}")
+            client.hang_up()
+            self._ended.wait(RECONNECT_S[0])
+        log.debug("a new MQTT client", version=protocol.name, url=self.url)
+        self._begin(protocol)
 
     def _published(self, _c: Any, _data: Any, _mid: int, _reason: Any, _props: Any) -> None:
         with self._lock:
@@ -261,11 +280,3 @@ class Link:
         if not payload:
             del self._retained[topic]
         return topic, payload, qos, True
-
-
-def _shut(client: paho.Client) -> None:
-    """End a connection from outside of paho's thread, which then notices."""
-    sock = client.socket()
-    if isinstance(sock, socket.socket):
-        with suppress(OSError):  # it has gone by itself
-            sock.shutdown(socket.SHUT_RDWR)
