@@ -18,6 +18,7 @@ READ_BITS = frozenset({1, 2})
 READ_REGISTERS = frozenset({3, 4})
 # How much of the request's PDU a write's reply repeats, by function code.
 ECHO_BYTES = {5: 5, 6: 5, 15: 5, 16: 5, 22: 7}
+IDENTIFY = 43  # with MEI type 14: read device identification, 6.21
 _MAX_PDU = 253
 _MBAP = 7
 PRIVATE_CODE = 0xFF  # an exception code no device uses, for the stand-in below
@@ -78,8 +79,24 @@ def _check_rtu(request: bytes, reply: bytes) -> Check:
         return Wrong(f"unit {reply[0]}, asked unit {request[0]}")
     if len(reply) < 2:
         return Incomplete()
-    body = 2 if reply[1] & 0x80 else expected_pdu(request[1:-2])
+    body = 2 if reply[1] & 0x80 else _rtu_pdu(request[1:-2], reply[1:])
+    if body is None:
+        return Incomplete()
     return _check_size(request[1:-2], reply[1:], body, tail=2)
+
+
+def _rtu_pdu(asked: bytes, pdu: bytes) -> int | None:
+    """Bytes of a normal reply's PDU; None: not known yet (an identification says as it goes)."""
+    if asked[0] != IDENTIFY or pdu[0] != IDENTIFY:
+        return expected_pdu(asked)
+    if len(pdu) < 7:
+        return None
+    at = 7
+    for _ in range(pdu[6]):
+        if at + 2 > len(pdu):
+            return None
+        at += 2 + pdu[at + 1]
+    return at
 
 
 def _check_size(asked: bytes, pdu: bytes, size: int, tail: int = 0) -> Check:
@@ -99,6 +116,8 @@ def _wrong_start(asked: bytes, pdu: bytes, size: int) -> Wrong | None:
         return None if size == 2 else Wrong(f"exception reply of {size} bytes")
     if pdu[0] != function:
         return Wrong(f"function code {pdu[0]}, asked {function}")
+    if function == IDENTIFY:
+        return _wrong_identity(asked, pdu, size)
     if size != expected_pdu(asked):
         return Wrong(f"{size} bytes for function {function}, expected {expected_pdu(asked)}")
     if function in ECHO_BYTES:
@@ -107,6 +126,15 @@ def _wrong_start(asked: bytes, pdu: bytes, size: int) -> Wrong | None:
             return Wrong(f"echo {pdu[:size].hex()}, expected {echo.hex()}")
     elif len(pdu) > 1 and pdu[1] != size - 2:
         return Wrong(f"byte count {pdu[1]}, expected {size - 2}")
+    return None
+
+
+def _wrong_identity(asked: bytes, pdu: bytes, size: int) -> Wrong | None:
+    """MEI type and read code are echoed; the objects must fill the reply exactly."""
+    if pdu[1:3] != asked[1:3][: len(pdu[1:3])]:
+        return Wrong(f"MEI type and code {pdu[1:3].hex()}, asked {asked[1:3].hex()}")
+    if len(pdu) >= size and _rtu_pdu(asked, pdu[:size]) != size:
+        return Wrong("objects that don't fill the identification")
     return None
 
 

@@ -7,6 +7,7 @@ import click
 PROTOCOLS: dict[str, str] = {
     "snmp": "agent.cli.scan_snmp:snmp",
     "bacnet": "agent.cli.scan_bacnet:bacnet",
+    "modbus": "agent.cli.scan_modbus:modbus",
 }
 
 

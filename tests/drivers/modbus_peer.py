@@ -35,7 +35,7 @@ def rtu_frame(unit: int, pdu: bytes) -> bytes:
 async def read_rtu(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """One request from a line: (unit, PDU). Checks its CRC."""
     start = await reader.readexactly(7)
-    size = {15: 9 + start[6], 16: 9 + start[6], 22: 10}.get(start[1], 8)
+    size = {15: 9 + start[6], 16: 9 + start[6], 22: 10, 43: 7}.get(start[1], 8)
     whole = start + await reader.readexactly(size - 7)
     assert rtu_frame(whole[0], whole[1:-2]) == whole, whole.hex()
     return whole[:1], whole[1:-2]
