@@ -87,7 +87,8 @@ class Agent:
     def take(self, device: Device, readings: Sequence[Reading]) -> None:
         """A poll has brought readings."""
         self.store.update(readings)
-        self.tell("readings", {"device": device, "readings": readings})
+        view = self.store.readings(self.clock.now_s(), [r.point for r in readings])
+        self.tell("readings", {"device": device, "readings": readings, "view": view})
 
     def snapshot(self) -> Snapshot:
         """All readings as they stand now."""

@@ -19,7 +19,7 @@ def publish_to(mirror: Mirror, agent: Agent) -> Listener:
     def listen(kind: str, detail: dict[str, Any]) -> None:
         match kind:
             case "readings":
-                mirror.publish_device(detail["device"], detail["readings"])
+                mirror.publish_device(detail["device"], detail["view"])
             case "findings":
                 _publish_rows(mirror, agent, detail)
             case "kpi":

@@ -26,16 +26,22 @@ class Store:
         self._readings: list[Reading] = [
             Reading(p.key, None, 0.0, Quality.UNKNOWN, "not read yet") for p in points
         ]
+        self._good: list[Reading | None] = [None] * n
 
     def update(self, readings: Iterable[Reading]) -> None:
-        """Take in what a poll brought. Readings of unknown points are refused (KeyError)."""
+        """Take in what a poll brought. Readings of unknown points are refused (KeyError).
+
+        No answer is not a value: the last good reading stands until it is too old. What the
+        device itself calls missing or bad replaces it at once.
+        """
         for reading in readings:
             at = self._index[reading.point]
             self._readings[at] = reading
             if reading.quality is Quality.GOOD and reading.value is not None:
                 self._values[at] = self._last[at] = reading.value
                 self._good_s[at] = reading.taken_s
-            else:
+                self._good[at] = reading
+            elif reading.quality is not Quality.UNKNOWN:
                 self._values[at] = np.nan
 
     def snapshot(self, now_s: float) -> Snapshot:
@@ -54,17 +60,12 @@ class Store:
         return [self._aged(self._index[k], now_s) for k in wanted]
 
     def _aged(self, at: int, now_s: float) -> Reading:
-        reading = self._readings[at]
-        age_s = now_s - reading.taken_s
-        if reading.quality is Quality.GOOD and age_s > self._max_age_s[at]:
-            return replace(reading, quality=Quality.STALE, reason=f"{age_s:.0f} s old")
-        if reading.quality is Quality.UNKNOWN and np.isfinite(self._good_s[at]):
-            stale_s = now_s - self._good_s[at]
-            return replace(
-                reading,
-                value=float(self._last[at]),
-                taken_s=float(self._good_s[at]),
-                quality=Quality.STALE,
-                reason=f"{stale_s:.0f} s old; {reading.reason}",
-            )
-        return reading
+        """What stands for a point now: its last reading, or the last good one, fresh or stale."""
+        latest, good = self._readings[at], self._good[at]
+        if good is None or latest.quality not in (Quality.GOOD, Quality.UNKNOWN):
+            return latest
+        age_s = now_s - good.taken_s
+        if age_s <= self._max_age_s[at]:
+            return good
+        why = f"; {latest.reason}" if latest.reason else ""
+        return replace(good, quality=Quality.STALE, reason=f"{age_s:.0f} s old{why}")

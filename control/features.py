@@ -56,10 +56,10 @@ def worst_inlets(layout: Layout, snapshot: Snapshot) -> F64:
 
     Between readings a value may have drifted towards danger as fast as physics lets it.
     """
-    slew = layout.slew[layout.inlets]
-    aged = snapshot.last[layout.inlets] + np.where(
-        np.isnan(snapshot.values[layout.inlets]), snapshot.age_s[layout.inlets] * slew, 0.0
-    )
+    where = layout.inlets
+    age_s = np.where(np.isnan(snapshot.values[where]), snapshot.age_s[where], 0.0)
+    drift = np.where(np.isfinite(age_s), age_s, 0.0) * layout.slew[where]  # never read: NaN anyway
+    aged = snapshot.last[where] + drift
     worst = np.full(len(layout.racks), -np.inf)
     np.fmax.at(worst, layout.rack_of_inlet, aged)
     return np.where(np.isneginf(worst), np.nan, worst)
