@@ -60,7 +60,8 @@ MIN_KNOWN = 0.5
 MIN_SUPPORT = 0.005
 WINDOW = 1024
 MOST_CELLS = 1_000_000  # rows times units that are held in memory
-MAX_ROWS = 100_000  # rows that k-means and the percentiles see; more are thinned evenly
+MAX_ROWS = 250_000  # rows that scales and percentiles see; more are thinned evenly
+REGION_ROWS = 50_000  # rows that k-means sees
 DRIFT_CAP = 3.0
 WORTH = 1.25
 WIDTH = 0.5  # half-width of a region, in standard deviations of the rows in it
@@ -92,13 +93,14 @@ def train(
     if len(rows) < MIN_ROWS // 2:
         raise TrainingError(f"{len(rows)} rows are left after smoothing: give more rows")
     noise *= np.sqrt(options.alpha / (2.0 - options.alpha))
+    seen, rows = len(rows), _thin(rows)
     keep = ims_frame.belongs(rows, noise)
     rows = rows[keep]
-    base, taus = _chosen(_Base(names, context, middle, slopes, noise, len(rows), options), rows)
+    base, taus = _chosen(_Base(names, context, middle, slopes, noise, seen, options), rows)
     factor = ims_calibrate.margin(taus, options.margin)
     low, high = np.nanpercentile(cube.reshape(-1, len(names)), [0.5, 99.5], axis=0)
     facts: dict[str, str | int | float] = {
-        "rows": len(rows), "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,
+        "rows": seen, "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,
         "dropped": ", ".join(dropped),
     }  # fmt: skip
     model = base.fit(rows)
@@ -200,8 +202,8 @@ def _smoothed(cube: Floats, options: TrainOptions) -> Floats:
     return cube[settled].reshape(-1, cube.shape[2])
 
 
-def _thin(rows: Floats) -> Floats:
-    return rows[:: -(-len(rows) // MAX_ROWS) or 1]
+def _thin(rows: Floats, most: int = MAX_ROWS) -> Floats:
+    return rows[:: -(-len(rows) // most) or 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ class _Base:
     def fit(self, rows: Floats) -> ImsModel:
         at = ims_frame.frame(rows, self.noise, self.count)
         z = (rows - at.centre) / at.scale
-        centres, widths, support = _regions(_thin(z), self.options)
+        centres, widths, support = _regions(_thin(z, REGION_ROWS), self.options)
         return ImsModel(
             features=self.names,
             offset=self.middle,
