@@ -26,7 +26,6 @@ from control.guardrails import judge, objections
 from control.layout import Layout
 from control.modes import Event, Modes, Refusal
 from control.monitor import Trained, fit
-from control.slow_loop import Judgement, watch
 from control.state import ControlState
 from control.types import (
     Applied,
@@ -39,6 +38,7 @@ from control.types import (
     Target,
     Verdict,
 )
+from control.verify import Judgement
 from drivers.gate import Gate, JournalError
 
 log = structlog.get_logger("skadi")
@@ -112,7 +112,7 @@ class Agent:
     ) -> Modes | Refusal:
         """Apply a mode event; what is no longer allowed is given back at once."""
         result = modes.step(self.control.modes, event, scope, channel, role)
-        body = {"event": event.value, "scope": scope, "channel": channel, "role": role}
+        body = {"change": event.value, "scope": scope, "channel": channel, "role": role}
         if isinstance(result, Refusal):
             self.note("mode_refused", {**body, "reason": result.reason})
             return result
@@ -230,9 +230,7 @@ class Agent:
         self.counts.confirmed += len(applied)
         complete = len(applied) == len(proposal.changes)
         if complete and proposal.loop == "slow":
-            predicted = decide.predicted_cooling_kw(self.setting, snapshot, self.control, proposal)
-            self.control = watch(replace(case, state=self.control, snapshot=snapshot), proposal)
-            self.control = decide.with_prediction(self.control, proposal.move, predicted)
+            self.control = decide.made(self.setting, snapshot, self.control, proposal)
         if complete and proposal.kind == "protective":
             self.counts.protective += 1
         self.memory.keep_budgets(self.control)

@@ -52,6 +52,9 @@ class LocalDoor:
             await writer.drain()
         except (TimeoutError, ValueError, ConnectionError) as error:
             log.warning("local call failed", error=str(error))
+        except Exception:  # a bug must not look like an agent that isn't there
+            log.exception("local call failed")
+            writer.write(b'{"ok": false, "detail": {"reason": "the agent failed; see its log"}}\n')
         finally:
             writer.close()
 
