@@ -18,6 +18,7 @@ from agent.executor import Executor
 from agent.journal import Journal
 from agent.kpi import Meter
 from agent.memory import Memory
+from agent.services import Services
 from agent.store import Store
 from config.site import Device, Point, Site
 from control import decide, leases, modes
@@ -77,6 +78,7 @@ class Agent:
         self.control = self.memory.recall(site)
         self.counts = Counts()
         self.listeners: list[Listener] = []
+        self.services = Services()
         self._cycle = 0
         self.executor = Executor(
             gate_of(self._may_write), site.points, clock, lambda: self.control.leases

@@ -9,26 +9,23 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from config.base import Name as Name
+from config.base import Section as Section
 from config.links import SerialSection, TlsSection, parse_hole
 from config.quantities import QUANTITIES, UNITS, units_for
 from config.secrets import SecretRef
+from config.surfaces import ApiSection as ApiSection
+from config.surfaces import MqttSection as MqttSection
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 SCOPE = re.compile(r"^(hall|(row|zone|equipment):[A-Za-z0-9][A-Za-z0-9_.:-]*)$")
 Scope = Annotated[str, Field(pattern=SCOPE.pattern)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 31, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Percentile = Annotated[float, Field(gt=50, lt=100)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
-
-
-class Section(BaseModel):
-    """Strict: unknown keys refused, no silent conversion from text to number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SiteSection(Section):
@@ -134,23 +131,6 @@ class HistorySection(Section):
         if value is not None and re.search(r"://[^/@:]+:[^/@]+@", value):
             raise ValueError("a password must not stand in the URL: use history.password")
         return value
-
-
-class MqttSection(Section):
-    """[mqtt]: the broker the agent mirrors its state to."""
-
-    url: Annotated[str, Field(pattern=r"^mqtts?://[^/\s:@]+(:\d+)?$")]
-    username: str | None = None
-    password: SecretRef | None = None
-    ca_file: str | None = None
-    base_topic: Annotated[str, Field(pattern=r"^[^#+\s/$][^#+\s$]*$")] = "skadi"
-    commands: bool = False
-
-
-class ApiSection(Section):
-    """[api]: where the HTTP API listens; loopback unless there is TLS in front."""
-
-    listen: Annotated[str, Field(pattern=r"^\S+:\d+$")] = "127.0.0.1:8790"
 
 
 class AuthSection(Section):
@@ -326,6 +306,7 @@ class DeviceSection(Section):
     pause_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # between requests on one link
     serial: SerialSection | None = None
     tls: TlsSection | None = None
+    cov_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] | None = None  # BACnet: subscribe
     point: list[Any] = Field(default_factory=list)
 
     @field_validator("no_read")

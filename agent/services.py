@@ -1,0 +1,25 @@
+"""What operations may need beside the agent itself: set by whoever runs the site, None where absent.
+
+Decides nothing. An operation that needs a service which is not there says so as its result.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.history import History
+
+# What a service answers: whether it was done, and its detail as plain JSON values.
+Answer = tuple[bool, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Services:
+    """The running site's other parts, as far as operations use them.
+
+    scenario: starts or stops an overlay of the simulated hall (name, action, duration_s).
+    """
+
+    history: "History | None" = None
+    scenario: Callable[[str, str, float | None], Awaitable[Answer]] | None = None
