@@ -8,7 +8,9 @@ device takes: drivers have asyncio.timeout for that.
 
 import asyncio
 import heapq
+import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -115,17 +117,19 @@ class VirtualClock:
         await waiter
 
 
-def read_boot_id(path: Path = BOOT_ID_FILE) -> str:
-    """The kernel's id of this boot. Where it can't be read, one that equals no other boot.
+def read_boot_id(path: Path = BOOT_ID_FILE, environ: Mapping[str, str] | None = None) -> str:
+    """The kernel's id of this boot, 32 hex digits. Where it can't be read, one that equals no other.
 
-    An id that is never seen again makes every budget's history unknown, which means waiting:
-    the safe side.
+    systemd gives it as SKADI_BOOT_ID (%b), as the unit hides /proc/sys. An id that is never seen
+    again makes every budget's history unknown, which means waiting: the safe side.
     """
-    try:
-        boot_id = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        boot_id = ""
-    return boot_id or f"unknown-{time.time_ns()}"
+    boot_id = (os.environ if environ is None else environ).get("SKADI_BOOT_ID", "")
+    if not boot_id:
+        try:
+            boot_id = path.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            boot_id = ""
+    return boot_id.strip().replace("-", "").lower() or f"unknown-{time.time_ns()}"
 
 
 def wall_utc() -> datetime:

@@ -111,15 +111,17 @@ def test_virtual_wall_steps_leave_boot_time_alone() -> None:
         clock.advance(math.nan)
 
 
-def test_boot_id_is_the_kernels() -> None:
+def test_boot_id_is_the_kernels_with_and_without_systemd() -> None:
     kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert WallClock().boot_id == kernel
+    assert WallClock().boot_id == kernel.replace("-", "")
+    hidden = Path("/nonexistent")
+    assert read_boot_id(hidden, {"SKADI_BOOT_ID": kernel.replace("-", "")}) == WallClock().boot_id
 
 
 def test_an_unreadable_boot_id_equals_no_other(tmp_path: Path) -> None:
     empty = tmp_path / "boot_id"
     empty.write_text("\n")
-    ids = {read_boot_id(empty), read_boot_id(tmp_path / "none"), WallClock().boot_id}
+    ids = {read_boot_id(empty, {}), read_boot_id(tmp_path / "none", {}), WallClock().boot_id}
     assert len(ids) == 3
 
 

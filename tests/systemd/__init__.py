@@ -1,0 +1,1 @@
+"""Of the units that run Skadi on a host."""
