@@ -39,6 +39,8 @@ SAFE_DIRECTION: dict[str, int] = {
     "admission_pct": -1,
 }
 
+# Knobs of the work, not of cooling: given back after cooling, and in steps.
+WORK = frozenset({"traffic_share_pct", "batch_window_ms", "admission_pct"})
 
 _TABLE: tuple[Quantity, ...] = (
     # Air. 0.05 K/s is what a rack inlet does when its CRAC stops (3 K a minute).

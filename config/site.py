@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from config.addresses import Address
+from config.addresses import Address, ModbusAddress, SnmpAddress
 from config.links import SerialSection, TlsSection
 from config.quantities import QUANTITIES, Quantity
 from config.schema import (
@@ -35,6 +35,7 @@ class Writable:
 
     safe_value: full cooling (None: the point is given back by relinquishing, or to its
     baseline). relinquish: the device has a priority array and takes Null at our slot.
+    baseline_max_age_s: a baseline read longer ago than this is not replayed.
     """
 
     min: float
@@ -46,6 +47,7 @@ class Writable:
     max_writes_per_day: int = 96
     safe_value: float | None = None
     relinquish: bool = False
+    baseline_max_age_s: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,21 @@ class Point:
         """The row of the quantity table this point belongs to."""
         return QUANTITIES[self.quantity]
 
+    @property
+    def grain(self) -> float:
+        """Half the distance between two values an integer on the wire can stand for; else 0."""
+        address = self.address
+        whole = isinstance(address, SnmpAddress) or (
+            isinstance(address, ModbusAddress) and "int" in address.type
+        )
+        return abs(self.scale) * 0.5 if whole else 0.0
+
+    def same(self, found: float | None, wanted: float | None) -> bool:
+        """True when two values are one to the device: within its grain, or single precision."""
+        if found is None or wanted is None:
+            return found is wanted
+        return abs(found - wanted) <= max(self.grain, 5e-4 * max(1.0, abs(wanted))) + 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -109,6 +126,7 @@ class Device:
     pause_ms: float = 0.0
     serial: SerialSection | None = None
     tls: TlsSection | None = None
+    cov_lifetime_s: int | None = None
 
     @property
     def address(self) -> str:

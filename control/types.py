@@ -137,8 +137,9 @@ class Lease:
 
     baseline: what stood before our first write; previous: before our latest one. None in
     either means: nothing in our slot, so giving back to it is a relinquish. stood: the
-    present value before us, whatever made it. `certain` is False between intent and
-    read-back: possibly applied.
+    present value before us, whatever made it; baseline_s: when that was read (None: unknown,
+    which counts as too long ago). `certain` is False between intent and read-back: possibly
+    applied.
     """
 
     point: str
@@ -150,6 +151,7 @@ class Lease:
     proposal: str
     certain: bool = False
     stood: float | None = None
+    baseline_s: float | None = None
 
 
 class Target(StrEnum):
@@ -162,11 +164,12 @@ class Target(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A lease that must end, to what, and why."""
+    """A lease that must end, to what, and why. yields: another hand has it, leave it alone."""
 
     point: str
     target: Target
     reason: str
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +182,12 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Overridden:
-    """The operator's value stands above ours: yield."""
+    """Another hand has the point: a higher priority, or a value that is not ours. Yield."""
 
     point: str
     priority: int | None
     value: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +231,14 @@ class Present:
     """What a writable point holds on its device, for read-back.
 
     value: present value in the quantity's unit; priority: the active slot of a priority
-    array (None: the device has none, or relinquish default rules); ours: our slot's content.
+    array (None: the device has none, or relinquish default rules); ours: our slot's content;
+    slots: whether it has a priority array (None: not told).
     """
 
     value: float | None
     priority: int | None = None
     ours: float | None = None
+    slots: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
