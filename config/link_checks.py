@@ -24,6 +24,8 @@ def link_problems(section: DeviceSection) -> Iterator[tuple[str, str]]:
         yield "tls", f"belongs to modbus-tls, not to {protocol}; remove it"
     if protocol in MODBUS_RTU and not 1 <= section.unit_id <= 247:
         yield "unit_id", f"{section.unit_id} is no unit on a serial line; use 1..247"
+    if section.cov_lifetime_s is not None and protocol != "bacnet-ip":
+        yield "cov_lifetime_s", f"belongs to bacnet-ip, not to {protocol}; remove it"
     if protocol not in MODBUS:
         for key in ("no_read", "write_multiple", "pause_ms"):
             if getattr(section, key):

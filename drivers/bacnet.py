@@ -17,7 +17,7 @@ from bacpypes3.pdu import Address
 from config.addresses import BacnetAddress
 from config.site import Device, Point
 from control.types import Present, Reading
-from drivers.bacnet_batch import BacnetBatch, ref_of
+from drivers.bacnet_batch import BacnetBatch, Result, ref_of
 from drivers.bacnet_codec import (
     NOT_THERE,
     PRIORITY_ARRAY,
@@ -27,6 +27,7 @@ from drivers.bacnet_codec import (
     Ref,
     encode_write,
 )
+from drivers.bacnet_cov import Subscriptions
 from drivers.bacnet_net import Abort, Ack, Network, Outcome, Reject, join, leave
 from drivers.bacnet_tags import Item, Value, encode_value
 from drivers.contract import NotSent, Permanent, Refused, Transient
@@ -46,21 +47,47 @@ class BacnetDriver:
             )
         self.device = device
         self._judges = [judge_of(p) for p in device.points]
-        self._batch = BacnetBatch(tuple(ref_of(_address(p)) for p in device.points))
+        self._refs = tuple(ref_of(_address(p)) for p in device.points)
+        self._batch = BacnetBatch(self._refs)
+        self._cov = _subscriptions(device, self._refs)
         self._by_key = {p.key: p for p in device.points}
         self._lock = asyncio.Lock()
         self._joined: tuple[Network, Address] | None = None
 
     async def connect(self) -> None:
         """Start or share the process's BACnet application. Nothing is sent to the device."""
-        await self._network()
+        async with self._lock:
+            await self._network()
 
     async def read(self, now_s: float) -> list[Reading]:
         """Read every point. Raises Transient when the device does not answer."""
-        results = await self._batch.read(self._ask)
+        if self._cov is None:
+            results = [(r, now_s) for r in await self._batch.read(self._ask)]
+        else:
+            results = await self._read_told(self._cov, now_s)
         return [
-            _reading(judge, _address(point), result, now_s)
-            for judge, point, result in zip(self._judges, self.device.points, results, strict=True)
+            _reading(judge, _address(point), result, taken_s)
+            for judge, point, (result, taken_s) in zip(
+                self._judges, self.device.points, results, strict=True
+            )
+        ]
+
+    async def _read_told(self, cov: Subscriptions, now_s: float) -> list[tuple[Result, float]]:
+        """What the device told by itself, and a poll of the rest; each with its own time."""
+        try:
+            await cov.renew(self._ask)
+            wanted = cov.to_poll(now_s)
+            polled = dict(zip(wanted, await self._batch.read(self._ask, wanted), strict=True))
+        except Transient:
+            cov.forget()
+            raise
+        for ref, result in polled.items():
+            cov.polled(ref, result, now_s)
+        cov.read_done(now_s)
+        told = {ref: cov.known(ref) for ref in self._refs if ref not in polled}
+        return [
+            (polled[ref], now_s) if ref in polled else told[ref] or ("not told yet", now_s)
+            for ref in self._refs
         ]
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
@@ -98,7 +125,7 @@ class BacnetDriver:
         ours = slots[self.device.write_priority - 1] if slots else None
         if wrong := _wrong_value(address, value):
             raise Transient(f"{where}: {wrong}")
-        return Present(_number(value[0], point), active, ours)
+        return Present(_number(value[0], point), active, ours, slots=bool(slots))
 
     async def write_raw(self, values: Mapping[str, float | None]) -> None:
         """Write present values at our priority; None is Null, which relinquishes our slot.
@@ -150,11 +177,16 @@ class BacnetDriver:
         """Leave the shared application; the last device stops it."""
         joined, self._joined = self._joined, None
         if joined is not None:
+            if self._cov is not None:
+                joined[0].listeners.pop((joined[1], self._cov.process), None)
+                self._cov.forget()
             await leave(*joined)
 
     async def _network(self) -> tuple[Network, Address]:
         if self._joined is None:
-            self._joined = await join(self.device)
+            self._joined = network, address = await join(self.device)
+            if self._cov is not None:
+                network.listeners[address, self._cov.process] = self._cov.notified
         return self._joined
 
     async def _ask(self, service: int, body: bytes) -> Outcome:
@@ -165,6 +197,14 @@ class BacnetDriver:
                 return await network.ask(address, service, body, self.device.timeout_s)
             except Transient as error:
                 raise type(error)(f"device {self.device.id} at {error}") from error
+
+
+def _subscriptions(device: Device, refs: tuple[Ref, ...]) -> Subscriptions | None:
+    """For a device that is to tell by itself: checked twice before a value is too old."""
+    if device.cov_lifetime_s is None or not refs:
+        return None
+    verify_s = min(p.max_age_s for p in device.points) / 2
+    return Subscriptions(refs, device.cov_lifetime_s, verify_s)
 
 
 def _address(point: Point) -> BacnetAddress:
@@ -199,9 +239,7 @@ def _wrong_value(address: BacnetAddress, items: tuple[Item, ...]) -> str:
     return ""
 
 
-def _reading(
-    judge: Judge, address: BacnetAddress, result: tuple[Item, ...] | Failure | str, now_s: float
-) -> Reading:
+def _reading(judge: Judge, address: BacnetAddress, result: Result, now_s: float) -> Reading:
     match result:
         case str():
             return judge.unknown(result, now_s)

@@ -28,7 +28,9 @@ from drivers.contract import Permanent, Transient
 Ask = Callable[[int, bytes], Awaitable[Outcome]]
 Result = tuple[Item, ...] | Failure | str
 
+MAX_BODIES = 500  # with COV the sets that are asked for change
 FIRST_CHUNK = 60  # properties; about 1000 bytes of reply, within the 1476 of BACnet/IP
+GROW_AFTER_READS = 200
 UNKNOWN_SERVICE = 9  # reject reason
 
 
@@ -51,24 +53,36 @@ class BacnetBatch:
     def __init__(self, refs: tuple[Ref, ...], chunk: int = FIRST_CHUNK) -> None:
         self._refs = refs
         self._bodies: dict[tuple[Ref, ...], bytes] = {}
-        self.chunk = chunk
+        self.chunk = self._most = chunk
         self.multiple = True
+        self._reads = 0
 
-    async def read(self, ask: Ask) -> list[Result]:
-        """One result for each ref, in order: values, a failure, or why nothing came."""
+    async def read(self, ask: Ask, some: tuple[Ref, ...] | None = None) -> list[Result]:
+        """One result for each ref (or for `some`), in order: values, a failure, or why not."""
+        wanted = self._refs if some is None else some
         results: list[Result] = []
-        while len(results) < len(self._refs):
-            refs = self._refs[len(results) : len(results) + self.chunk]
+        while len(results) < len(wanted):
+            refs = wanted[len(results) : len(results) + self.chunk]
             if not self.multiple or len(refs) == 1:
                 results.append(await self._single(refs[0], ask))
             else:
                 results += await self._several(refs, ask)
+        self._grow()
         return results
+
+    def _grow(self) -> None:
+        """Try larger requests again after a while: one bad moment must not cost for ever."""
+        self._reads += 1
+        if self.chunk < self._most and self._reads % GROW_AFTER_READS == 0:
+            self.chunk = min(self.chunk * 2, self._most)
+            self._bodies.clear()
 
     async def _several(self, refs: tuple[Ref, ...], ask: Ask) -> list[Result]:
         """The results of `refs`, or none and a smaller chunk or single reads from now on."""
         body = self._bodies.get(refs)
         if body is None:
+            if len(self._bodies) > MAX_BODIES:
+                self._bodies.clear()
             body = self._bodies[refs] = encode_read_multiple(refs)
         match await ask(READ_PROPERTY_MULTIPLE, body):
             case Ack(body):

@@ -50,7 +50,7 @@ VALUE_TAGS = {
     "integer-value": INTEGER, "large-analog-value": DOUBLE, "positive-integer-value": UNSIGNED,
 }  # fmt: skip
 
-READ_PROPERTY, READ_PROPERTY_MULTIPLE, WRITE_PROPERTY = 12, 14, 15
+SUBSCRIBE_COV, READ_PROPERTY, READ_PROPERTY_MULTIPLE, WRITE_PROPERTY = 5, 12, 14, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,15 @@ def encode_write(ref: Ref, value: bytes, priority: int) -> bytes:
 def _failure(reader: TagReader) -> Failure:
     error_class = reader.whole("application", ENUMERATED)
     return Failure(error_class, reader.whole("application", ENUMERATED))
+
+
+def encode_subscribe(process: int, ref: Ref, lifetime_s: int) -> bytes:
+    """The service request of SubscribeCOV, for unconfirmed notifications of an object."""
+    oid = (ref.type << 22 | ref.instance).to_bytes(4, "big")
+    return (
+        context_tag(0, unsigned(process)) + context_tag(1, oid) + context_tag(2, b"\0")
+        + context_tag(3, unsigned(lifetime_s))
+    )  # fmt: skip
 
 
 def decode_read(data: bytes) -> Result:

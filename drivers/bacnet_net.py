@@ -9,7 +9,8 @@ dropped before they are parsed.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,7 @@ from drivers.bacnet_start import Local, local_for, resolve, start
 from drivers.bacnet_tags import Malformed
 from drivers.contract import Permanent, Transient
 
+Listener = Callable[[int, int, Sequence[tuple[int, bytes]]], None]
 NO_RESPONSE = 65  # bacpypes3's own abort reason when nothing came
 
 
@@ -65,6 +67,17 @@ class Network:
     local: Local  # as asked for
     loop: asyncio.AbstractEventLoop
     hosts: dict[str, int]  # how many devices are at each
+    listeners: dict[tuple[Address, int], Listener] = field(default_factory=dict)
+
+    async def notified(self, apdu: Any) -> None:
+        """Pass a COV notification to the subscriber it names, if it comes from its device."""
+        try:
+            process, type_, instance, values = unpack_notification(apdu)
+        except (AttributeError, TypeError, ValueError):
+            return  # not one a device of ours would send
+        listener = self.listeners.get((apdu.pduSource, process))
+        if listener is not None:
+            listener(type_, instance, values)
 
     @property
     def app(self) -> Any:
@@ -123,6 +136,17 @@ class _Process:
 _process = _Process()
 
 
+def unpack_notification(apdu: Any) -> tuple[int, int, int, list[tuple[int, bytes]]]:
+    """(process, object type, instance, values) of bacpypes3's UnconfirmedCOVNotification."""
+    type_, instance = apdu.monitoredObjectIdentifier
+    values = [
+        (int(v.propertyIdentifier), bytes(v.value.tagList.encode().pduData))
+        for v in apdu.listOfValues
+        if v.propertyArrayIndex is None
+    ]
+    return int(apdu.subscriberProcessIdentifier), int(type_), int(instance), values
+
+
 async def join(device: Device) -> tuple[Network, Address]:
     """Start or share the process's application. Returns it and the device's address.
 
@@ -137,6 +161,7 @@ async def join(device: Device) -> tuple[Network, Address]:
             hosts: dict[str, int] = {}
             lite = await start(local, hosts)
             network = Network(lite, local, asyncio.get_running_loop(), hosts)
+            network.app.do_UnconfirmedCOVNotificationRequest = network.notified
             _process.network = network
         elif device.local_address and local != network.local:
             raise Permanent(

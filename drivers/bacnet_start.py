@@ -30,7 +30,7 @@ FOREIGN_TTL_S = 60  # of a registration; bacpypes3 renews it
 # Services of the local device that nobody may use: it is a client.
 REFUSED_SERVICES = (
     "WritePropertyRequest", "WritePropertyMultipleRequest", "DeviceCommunicationControlRequest",
-    "SubscribeCOVRequest", "ReadRangeRequest",
+    "SubscribeCOVRequest", "ReadRangeRequest", "ConfirmedCOVNotificationRequest",
 )  # fmt: skip
 
 # A malformed datagram is the sender's fault, not worth a traceback in the log each.

@@ -44,6 +44,10 @@ class BacnetPeer(asyncio.DatagramProtocol):
     raw_fault: Callable[[bytes], bytes] | None = None  # on the whole datagram
     requests: list[bytes] = field(default_factory=list)
     from_elsewhere: bool = False
+    cov: bool = True
+    subscribers: dict[tuple[int, int], tuple[tuple[str, int], bytes, int]] = field(
+        default_factory=dict
+    )  # (type, instance) -> (address, process, lifetime_s)
     host: str = "127.0.1.40"
     port: int = 0
 
@@ -72,6 +76,8 @@ class BacnetPeer(asyncio.DatagramProtocol):
         if apdu[0] >> 4 != 0:  # only confirmed requests are answered
             return
         self.requests.append(apdu)
+        if apdu[3] == 5 and self.cov:
+            self._subscribe(apdu[4:], addr)
         right = self.answer(apdu[2], apdu[3], apdu[4:])
         sent = self.fault(apdu, right) if self.fault else right
         for one in sent if isinstance(sent, list) else [sent]:
@@ -83,6 +89,9 @@ class BacnetPeer(asyncio.DatagramProtocol):
         ack = bytes((0x30, invoke, service))
         if service == 15:
             return self._write(invoke, body)
+        if service == 5:
+            error = bytes((0x50, invoke, service)) + b"\x91\x05\x91\x2b"  # no COV here
+            return bytes((0x20, invoke, service)) if self.cov else error
         refs = _parse_refs(service, body)
         if service == 12:
             found = self._value(refs[0])
@@ -94,6 +103,27 @@ class BacnetPeer(asyncio.DatagramProtocol):
         if len(refs) > self.max_results:
             return bytes((0x71, invoke, 4))  # abort: segmentation not supported
         return ack + b"".join(self._result(ref) for ref in refs)
+
+    def _subscribe(self, body: bytes, addr: tuple[str, int]) -> None:
+        """09 process, 1C object, 29 00 (unconfirmed), 39 or 3A lifetime."""
+        size = body[0] & 7
+        at = 1 + size
+        assert (body[0] >> 4, body[at], body[at + 5 : at + 7]) == (0, 0x1C, b"\x29\x00")
+        number = int.from_bytes(body[at + 1 : at + 5], "big")
+        lifetime_s = int.from_bytes(body[at + 8 :], "big")
+        key = (number >> 22, number & 0x3FFFFF)
+        self.subscribers[key] = (addr, body[1:at], lifetime_s)
+
+    def notify(self, type_: int, instance: int, value: bytes, process: bytes = b"") -> None:
+        """Send an unconfirmed COV notification of a present value to the subscriber."""
+        addr, own, lifetime_s = self.subscribers[type_, instance]
+        process = process or own
+        self.send(
+            b"\x10\x02" + bytes((0x08 | len(process),)) + process
+            + b"\x1c\x02\x00\x04\xb0" + b"\x2c" + oid(type_, instance)[1:]
+            + b"\x39" + bytes((min(lifetime_s, 255),))
+            + b"\x4e\x09\x55\x2e" + value + b"\x2f\x4f", addr,
+        )  # fmt: skip
 
     def _value(self, key: Key) -> bytes | None:
         type_, instance, property_ = key
