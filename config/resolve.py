@@ -67,7 +67,8 @@ def _device(
         problems.append(source.problem(("url",), f"is missing; {section.protocol} needs it"))
     if section.protocol == "snmp" and section.auth is None and "auth" not in item.faulty:
         problems.append(source.problem(("auth",), 'is missing; add auth = { version = "2c", ... }'))
-    problems += [source.problem((key,), text) for key, text in link_problems(section)]
+    links = link_problems(section)
+    problems += [source.problem((k,), text) for k, text in links if k not in item.faulty]
     given = _profile_points(section, source, bool(own), all_rows, context, problems)
     mine = {p.value.id for p in own}
     points = [*(p for p in given if p.value.id not in mine), *own]  # an own point replaces it
