@@ -7,6 +7,7 @@ expanding tables is agent.scan_tables'. It never writes and never guesses.
 
 import re
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from agent.scan_tables import Expansion, Rows, column_of, columns_of, expand, for_device
 from config.addressing import parse_oid
@@ -35,10 +36,22 @@ class Scanned:
     requests: int = 0
 
 
+class Asks(Protocol):
+    """What a scan needs of a session."""
+
+    async def get(self, oids: list[bytes]) -> list[Value]:
+        """Read encoded OIDs."""
+        ...
+
+    async def next(self, oid: Oid, repetitions: int) -> list[tuple[Oid, Value]]:
+        """What follows an OID."""
+        ...
+
+
 class Walker:
     """Walks columns of one device, each at most once."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Asks) -> None:
         self.session = session
         self.columns: dict[str, Rows] = {}
         self._repetitions = REPETITIONS
@@ -92,14 +105,14 @@ class Walker:
         )
 
 
-async def identify(session: Session) -> Scanned:
+async def identify(session: Asks) -> Scanned:
     """Ask a device who it is. Raises DriverError when it does not answer."""
     oids = [encode_oid(o) for o in (SYS_DESCR, SYS_OBJECT_ID, SYS_NAME)]
     descr, object_id, name = await _gently(session, oids)
     return Scanned(text_of(descr), text_of(object_id), text_of(name))
 
 
-async def _gently(session: Session, oids: list[bytes]) -> list[Value]:
+async def _gently(session: Asks, oids: list[bytes]) -> list[Value]:
     """Read a few OIDs together, or one by one where an old agent can't."""
     try:
         return await session.get(oids)

@@ -107,14 +107,15 @@ def expand(tables: tuple[TableSection, ...], columns: Mapping[str, Rows]) -> Exp
             if isinstance(point, str):
                 result.skip(point)
                 continue
-            if table.new_label and (point.quantity, point.label) in labels:
+            dimension = QUANTITIES[point.quantity].unit
+            if table.new_label and (dimension, point.label) in labels:
                 continue
             if table.part_if and (table.part_if, point.quantity) in sources:
                 point = replace(point, part=True)
             taken.add(oid)
             ids.add(point.id)
             sources.add((table.oid, point.quantity))
-            labels.add((point.quantity, point.label))
+            labels.add((dimension, point.label))
             result.points.append(point)
     return result
 

@@ -90,7 +90,7 @@ class TableSection(Section):
     where: dict[Ref, Pattern] = Field(default_factory=dict)  # rows whose column matches
     check: Annotated[tuple[Ref, ...], Field(strict=False)] = ()  # verified at every read
     unless: Column | None = None  # not when this column answers too
-    new_label: bool = False  # not when a point of this quantity and name was found before
+    new_label: bool = False  # not when a point of this dimension and name was found
     part: bool = False
     part_if: Column | None = None  # part when that column gave a point of the same quantity
 

@@ -1,7 +1,5 @@
 """SNMP against net-snmp's snmpd: v2c and v3, reading, writing, and what it refuses."""
 
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from config.site import Device
 from drivers.contract import DriverError, Permanent, Refused, Transient
 from drivers.snmp import SnmpDriver
 from tests.drivers import make
+from tests.peers import free_port, peer
 
 LOCATION = (1, 3, 6, 1, 2, 1, 1, 6, 0)
 SERVICES = (1, 3, 6, 1, 2, 1, 1, 7, 0)
@@ -42,15 +41,9 @@ pytestmark = pytest.mark.peer
 
 @pytest.fixture(scope="module")
 def snmpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    program = shutil.which("snmpd") or shutil.which("snmpd", path="/usr/sbin")
-    if program is None:
-        if os.environ.get("SKADI_REQUIRE_PEERS") == "1":
-            pytest.fail("snmpd is not installed: apt install snmpd")
-        pytest.skip("needs Debian's snmpd")
+    program = peer("snmpd")
     folder = tmp_path_factory.mktemp("snmpd")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(kind=socket.SOCK_DGRAM)
     lines = [f"agentaddress udp:127.0.0.1:{port}", "rocommunity public", "rwcommunity private",
              "sysServices 72", "createUser open", "rouser open noauth"]  # fmt: skip
     for name, spelled in USERS.items():
