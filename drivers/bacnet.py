@@ -21,6 +21,7 @@ from drivers.bacnet_batch import BacnetBatch, Result, ref_of
 from drivers.bacnet_codec import (
     NOT_THERE,
     PRIORITY_ARRAY,
+    STATUS_FLAGS,
     VALUE_TAGS,
     WRITE_PROPERTY,
     Failure,
@@ -30,8 +31,9 @@ from drivers.bacnet_codec import (
 from drivers.bacnet_cov import Subscriptions
 from drivers.bacnet_net import Abort, Ack, Network, Outcome, Reject, join, leave
 from drivers.bacnet_tags import Item, Value, encode_value
+from drivers.bacnet_values import flags_of, reading_of, wrong_value
 from drivers.contract import NotSent, Permanent, Refused, Transient
-from drivers.judge import Judge, judge_of
+from drivers.judge import judge_of
 
 PRIORITIES = range(9, 16)
 
@@ -46,10 +48,15 @@ class BacnetDriver:
                 " 1-8 belong to life safety and operators, 16 to everyone; use 9..15"
             )
         self.device = device
-        self._judges = [judge_of(p) for p in device.points]
-        self._refs = tuple(ref_of(_address(p)) for p in device.points)
-        self._batch = BacnetBatch(self._refs)
-        self._cov = _subscriptions(device, self._refs)
+        refs = [ref_of(_address(p)) for p in device.points]
+        self._rows = [
+            (judge_of(p), _address(p), ref, flags_of(ref))
+            for p, ref in zip(device.points, refs, strict=True)
+        ]
+        self._all = tuple(r for *_, ref, flags in self._rows for r in (ref, flags) if r)
+        self._asked = self._all  # less the status flags that turned out not to be there
+        self._batch = BacnetBatch(self._asked)
+        self._cov = _subscriptions(device, self._asked)
         self._by_key = {p.key: p for p in device.points}
         self._lock = asyncio.Lock()
         self._joined: tuple[Network, Address] | None = None
@@ -61,34 +68,49 @@ class BacnetDriver:
 
     async def read(self, now_s: float) -> list[Reading]:
         """Read every point. Raises Transient when the device does not answer."""
-        if self._cov is None:
-            results = [(r, now_s) for r in await self._batch.read(self._ask)]
-        else:
-            results = await self._read_told(self._cov, now_s)
-        return [
-            _reading(judge, _address(point), result, taken_s)
-            for judge, point, (result, taken_s) in zip(
-                self._judges, self.device.points, results, strict=True
-            )
-        ]
-
-    async def _read_told(self, cov: Subscriptions, now_s: float) -> list[tuple[Result, float]]:
-        """What the device told by itself, and a poll of the rest; each with its own time."""
         try:
-            await cov.renew(self._ask)
-            wanted = cov.to_poll(now_s)
-            polled = dict(zip(wanted, await self._batch.read(self._ask, wanted), strict=True))
+            said = await self._read_all(now_s)
         except Transient:
-            cov.forget()
+            self._forget()
             raise
+        self._learn_flags(said)
+        return [reading_of(*row, said, now_s) for row in self._rows]
+
+    async def _read_all(self, now_s: float) -> dict[Ref, tuple[Result, float]]:
+        """The last word about every property, polled or told, each with its own time."""
+        cov = self._cov
+        if cov is None:
+            results = await self._batch.read(self._ask, self._asked)
+            return {ref: (r, now_s) for ref, r in zip(self._asked, results, strict=True)}
+        await cov.renew(self._ask)
+        wanted = cov.to_poll(now_s)
+        polled = dict(zip(wanted, await self._batch.read(self._ask, wanted), strict=True))
         for ref, result in polled.items():
             cov.polled(ref, result, now_s)
         cov.read_done(now_s)
-        told = {ref: cov.known(ref) for ref in self._refs if ref not in polled}
-        return [
-            (polled[ref], now_s) if ref in polled else told[ref] or ("not told yet", now_s)
-            for ref in self._refs
-        ]
+        said = {ref: word for ref in self._asked if (word := cov.known(ref)) is not None}
+        return said | {ref: (result, now_s) for ref, result in polled.items()}
+
+    def _forget(self) -> None:
+        """The device was away: it may come back as another."""
+        self._asked = self._all
+        if self._cov is not None:
+            self._cov.refs = self._all
+            self._cov.forget()
+
+    def _learn_flags(self, said: Mapping[Ref, tuple[Result, float]]) -> None:
+        """Status flags that an object does not have are not asked for again."""
+        lacking = {
+            ref
+            for ref, (result, _) in said.items()
+            if ref.property == STATUS_FLAGS
+            and isinstance(result, Failure)
+            and result.code in NOT_THERE
+        }
+        if lacking:
+            self._asked = tuple(ref for ref in self._asked if ref not in lacking)
+            if self._cov is not None:
+                self._cov.refs = self._asked
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """Present value, the priority that rules and what our slot holds, from the wire now."""
@@ -123,7 +145,7 @@ class BacnetDriver:
         slots = [_number(item, point) for item in array]
         active = next((i for i, slot in enumerate(slots, 1) if slot is not None), None)
         ours = slots[self.device.write_priority - 1] if slots else None
-        if wrong := _wrong_value(address, value):
+        if wrong := wrong_value(address, value):
             raise Transient(f"{where}: {wrong}")
         return Present(_number(value[0], point), active, ours, slots=bool(slots))
 
@@ -179,7 +201,7 @@ class BacnetDriver:
         if joined is not None:
             if self._cov is not None:
                 joined[0].listeners.pop((joined[1], self._cov.process), None)
-                self._cov.forget()
+            self._forget()
             await leave(*joined)
 
     async def _network(self) -> tuple[Network, Address]:
@@ -224,31 +246,3 @@ def _number(item: Item, point: Point) -> float | None:
     if isinstance(item, Value):
         return None if item.number is None else item.number * point.scale + point.offset
     return math.nan
-
-
-def _wrong_value(address: BacnetAddress, items: tuple[Item, ...]) -> str:
-    """Why these are not the one number that the property must be, or nothing."""
-    if len(items) != 1:
-        return f"{len(items)} values where one was asked for"
-    item = items[0]
-    if not isinstance(item, Value) or item.number is None:
-        return "not a number"
-    wanted = VALUE_TAGS[address.object_type]
-    if address.property == "present-value" and item.tag != wanted:
-        return f"a value of type {item.tag} where {wanted} belongs"
-    return ""
-
-
-def _reading(judge: Judge, address: BacnetAddress, result: Result, now_s: float) -> Reading:
-    match result:
-        case str():
-            return judge.unknown(result, now_s)
-        case Failure():
-            make = judge.missing if result.code in NOT_THERE else judge.unknown
-            return make(str(result), now_s)
-    if wrong := _wrong_value(address, result):
-        return judge.bad(wrong, now_s)
-    item = result[0]
-    assert isinstance(item, Value)
-    assert item.number is not None
-    return judge.read(item.number, now_s)

@@ -29,7 +29,7 @@ Ask = Callable[[int, bytes], Awaitable[Outcome]]
 Result = tuple[Item, ...] | Failure | str
 
 MAX_BODIES = 500  # with COV the sets that are asked for change
-FIRST_CHUNK = 60  # properties; about 1000 bytes of reply, within the 1476 of BACnet/IP
+FIRST_CHUNK = 100  # properties; with status flags about 1200 bytes of the 1476 of BACnet/IP
 GROW_AFTER_READS = 200
 UNKNOWN_SERVICE = 9  # reject reason
 

@@ -33,7 +33,7 @@ OBJECT_TYPES = {
     "multi-state-value": 19, "integer-value": 45, "large-analog-value": 46,
     "positive-integer-value": 48,
 }  # fmt: skip
-PRESENT_VALUE, PRIORITY_ARRAY = 85, 87
+PRESENT_VALUE, PRIORITY_ARRAY, STATUS_FLAGS = 85, 87, 111
 PROPERTIES = {
     "present-value": 85, "priority-array": 87, "relinquish-default": 104, "status-flags": 111,
     "reliability": 103, "out-of-service": 81, "event-state": 36, "high-limit": 45,

@@ -16,13 +16,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from drivers.bacnet_codec import PRESENT_VALUE, SUBSCRIBE_COV, Ref, encode_subscribe
+from drivers.bacnet_codec import (
+    PRESENT_VALUE,
+    STATUS_FLAGS,
+    SUBSCRIBE_COV,
+    Ref,
+    encode_subscribe,
+)
 from drivers.bacnet_net import Ack, Outcome
 from drivers.bacnet_tags import Item, Malformed, TagReader
 
 Ask = Callable[[int, bytes], Awaitable[Outcome]]
 Result = tuple[Item, ...]
 
+TOLD = frozenset({PRESENT_VALUE, STATUS_FLAGS})  # 13.1: what a notification carries
 RENEWALS_A_READ = 8  # so that renewing many never delays a read by much
 _processes = count(1)
 
@@ -31,15 +38,20 @@ _processes = count(1)
 class _Watched:
     """One object: until when the device promised to tell, and what it last said."""
 
+    object: Ref  # its present value
     until_s: float = 0.0  # on the loop's clock
-    value: Result | None = None
-    said_s: float | None = None  # on the agent's clock, never later than it was
     declined: bool = False
+    # by property; with the agent's time of it, never later than it was
+    said: dict[int, tuple[Result, float]] = field(default_factory=dict)
 
 
 @dataclass
 class Subscriptions:
-    """What one device tells by itself. Times of `now_s` are the agent's, others the loop's."""
+    """What one device tells by itself. Times of `now_s` are the agent's, others the loop's.
+
+    `refs`: what is read of the device. Objects whose present value is among them are
+    subscribed to; a notification tells present value and status flags.
+    """
 
     refs: Sequence[Ref]
     lifetime_s: int
@@ -47,7 +59,9 @@ class Subscriptions:
     process: int = field(default_factory=lambda: next(_processes))
 
     def __post_init__(self) -> None:
-        self._watched = {ref: _Watched() for ref in self.refs if ref.property == PRESENT_VALUE}
+        self._watched = {
+            (r.type, r.instance): _Watched(r) for r in self.refs if r.property == PRESENT_VALUE
+        }
         self._last_read_s: float | None = None
         self._verify_at_s = 0.0
 
@@ -55,18 +69,19 @@ class Subscriptions:
         """Subscribe, or renew what has half its lifetime left; a few at a time."""
         loop = asyncio.get_running_loop()
         due = [
-            (ref, w)
-            for ref, w in self._watched.items()
+            w
+            for w in self._watched.values()
             if not w.declined and w.until_s - loop.time() < self.lifetime_s / 2
         ]
-        for ref, watched in due[:RENEWALS_A_READ]:
+        for watched in due[:RENEWALS_A_READ]:
             asked_s = loop.time()
-            body = encode_subscribe(self.process, ref, self.lifetime_s)
+            body = encode_subscribe(self.process, watched.object, self.lifetime_s)
             match await ask(SUBSCRIBE_COV, body):
                 case Ack(body=b""):
                     watched.until_s = asked_s + self.lifetime_s
                 case _:
-                    watched.declined, watched.value = True, None
+                    watched.declined = True
+                    watched.said.clear()
 
     def to_poll(self, now_s: float) -> tuple[Ref, ...]:
         """What must be asked for now: all when a check is due, else what nobody tells us."""
@@ -74,30 +89,27 @@ class Subscriptions:
         if self._last_read_s is None or now_s >= self._verify_at_s:
             self._verify_at_s = now_s + self.verify_s
             return tuple(self.refs)
-        return tuple(r for r in self.refs if not self._told(self._watched.get(r), loop_s))
+        return tuple(r for r in self.refs if not self._told(r, loop_s))
 
-    @staticmethod
-    def _told(watched: _Watched | None, loop_s: float) -> bool:
-        return watched is not None and watched.value is not None and loop_s < watched.until_s
+    def _told(self, ref: Ref, loop_s: float) -> bool:
+        watched = self._watched.get((ref.type, ref.instance))
+        return watched is not None and ref.property in watched.said and loop_s < watched.until_s
 
     def polled(self, ref: Ref, result: object, now_s: float) -> None:
         """A poll's word. One that differs from what was told voids the subscription."""
-        watched = self._watched.get(ref)
-        if watched is None or watched.declined:
+        watched = self._watched.get((ref.type, ref.instance))
+        if watched is None or watched.declined or ref.property not in TOLD:
             return
-        if not isinstance(result, tuple):
-            watched.value = None
-            return
-        if watched.value is not None and watched.value != result:
-            watched.until_s = 0.0
-        watched.value, watched.said_s = result, now_s
+        before = watched.said.pop(ref.property, None)
+        if isinstance(result, tuple):
+            if before is not None and before[0] != result:
+                watched.until_s = 0.0
+            watched.said[ref.property] = (result, now_s)
 
     def known(self, ref: Ref) -> tuple[Result, float] | None:
         """The last word about `ref` and the agent's time of it."""
-        watched = self._watched.get(ref)
-        if watched is None or watched.value is None or watched.said_s is None:
-            return None
-        return watched.value, watched.said_s
+        watched = self._watched.get((ref.type, ref.instance))
+        return None if watched is None else watched.said.get(ref.property)
 
     def read_done(self, now_s: float) -> None:
         """A read is over: what comes until the next is stamped with this read's time."""
@@ -109,19 +121,20 @@ class Subscriptions:
         It is stamped with the last read's time: later than that it was, by how much only the
         wall clock knows, and the agent's may run faster.
         """
-        watched = self._watched.get(Ref(type_, instance, PRESENT_VALUE))
+        watched = self._watched.get((type_, instance))
         if watched is None or watched.declined or self._last_read_s is None:
             return
         for property_, encoded in values:
-            if property_ == PRESENT_VALUE:
+            if property_ in TOLD:
                 try:
                     items = TagReader(encoded).items(2)
                 except Malformed:
                     continue  # the next poll will tell
-                watched.value, watched.said_s = items, self._last_read_s
+                watched.said[property_] = (items, self._last_read_s)
 
     def forget(self) -> None:
         """The device was away: whatever it promised, it may have forgotten."""
         for watched in self._watched.values():
-            watched.until_s, watched.value, watched.declined = 0.0, None, False
+            watched.until_s, watched.declined = 0.0, False
+            watched.said.clear()
         self._verify_at_s = 0.0

@@ -34,7 +34,7 @@ class Opaque:
 
 Item = Value | Opaque
 
-_CHARACTER_STRING, _OBJECT_ID = 7, 12
+_CHARACTER_STRING, _BIT_STRING, _OBJECT_ID = 7, 8, 12
 _CHARSETS = {0: "utf-8", 4: "utf-16-be", 5: "iso-8859-1"}
 
 
@@ -44,6 +44,17 @@ def text_of(item: Item) -> str:
         return ""
     charset = _CHARSETS.get(item.content[0], "ascii")
     return item.content[1:].decode(charset, errors="replace")
+
+
+def bits_of(item: Item) -> tuple[bool, ...] | None:
+    """The bits of a bit string, first one first, or None for anything else."""
+    if not isinstance(item, Opaque) or item.tag != _BIT_STRING or not item.content:
+        return None
+    unused, data = item.content[0], item.content[1:]
+    if unused > 7 or (unused and not data):
+        return None
+    bits = [bool(byte >> i & 1) for byte in data for i in range(7, -1, -1)]
+    return tuple(bits[: len(bits) - unused])
 
 
 def object_of(item: Item) -> tuple[int, int] | None:

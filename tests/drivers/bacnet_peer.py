@@ -14,7 +14,7 @@ Key = tuple[int, int, int]  # object type, instance, property
 Fault = Callable[[bytes, bytes], bytes | list[bytes] | None]
 """(request APDU, right reply APDU) -> APDU(s) sent instead; None: nothing."""
 
-PRESENT_VALUE, PRIORITY_ARRAY = 85, 87
+PRESENT_VALUE, PRIORITY_ARRAY, STATUS_FLAGS = 85, 87, 111
 
 
 def real(value: float) -> bytes:
@@ -114,15 +114,18 @@ class BacnetPeer(asyncio.DatagramProtocol):
         key = (number >> 22, number & 0x3FFFFF)
         self.subscribers[key] = (addr, body[1:at], lifetime_s)
 
-    def notify(self, type_: int, instance: int, value: bytes, process: bytes = b"") -> None:
-        """Send an unconfirmed COV notification of a present value to the subscriber."""
+    def notify(
+        self, type_: int, instance: int, value: bytes, process: bytes = b"", flags: bytes = b""
+    ) -> None:
+        """Send an unconfirmed COV notification of a present value (and flags) to the subscriber."""
+        more = b"\x09\x6f\x2e" + flags + b"\x2f" if flags else b""
         addr, own, lifetime_s = self.subscribers[type_, instance]
         process = process or own
         self.send(
             b"\x10\x02" + bytes((0x08 | len(process),)) + process
             + b"\x1c\x02\x00\x04\xb0" + b"\x2c" + oid(type_, instance)[1:]
             + b"\x39" + bytes((min(lifetime_s, 255),))
-            + b"\x4e\x09\x55\x2e" + value + b"\x2f\x4f", addr,
+            + b"\x4e\x09\x55\x2e" + value + b"\x2f" + more + b"\x4f", addr,
         )  # fmt: skip
 
     def _value(self, key: Key) -> bytes | None:

@@ -18,7 +18,7 @@ from config.site import Device, Point
 from control.types import Present, Quality
 from drivers.bacnet import BacnetDriver
 from drivers.contract import NotSent, Permanent, Refused, Transient
-from tests.drivers.bacnet_peer import PRESENT_VALUE, BacnetPeer, real
+from tests.drivers.bacnet_peer import PRESENT_VALUE, STATUS_FLAGS, BacnetPeer, real
 from tests.drivers.make import device, point, writable
 
 SETPOINT = (2, 7, PRESENT_VALUE)
@@ -29,6 +29,11 @@ def setpoint(instance: int = 7, type_: str = "analog-value", **more: object) -> 
         f"sp{instance}", BacnetAddress(type_, instance), "chilled_water_setpoint_c",
         writable=writable(7, 18, relinquish=True), **more,
     )  # fmt: skip
+
+
+def flags(*raised: int) -> bytes:
+    """BACnetStatusFlags: in-alarm 0, fault 1, overridden 2, out-of-service 3."""
+    return b"\x82\x04" + bytes((sum(0x80 >> bit for bit in raised),))
 
 
 def inputs(count: int) -> list[Point]:
@@ -52,6 +57,7 @@ async def driver_on(
 
 def hall(count: int = 4) -> BacnetPeer:
     values = {(0, i, PRESENT_VALUE): real(20.0 + i) for i in range(count)}
+    values |= {(0, i, STATUS_FLAGS): flags() for i in range(count)}
     return BacnetPeer({**values, SETPOINT: real(7.0)}, slots={SETPOINT: {}})
 
 
@@ -78,7 +84,7 @@ async def test_requests_are_halved_until_the_device_takes_them_and_that_is_remem
             before = len(peer.requests)
             readings = await driver.read(5.0)
             assert [r.value for r in readings] == [20.0 + i for i in range(40)]
-        assert len(peer.requests) - before == 4
+        assert len(peer.requests) - before == 8  # 80 properties, ten at a time
 
 
 async def test_a_device_without_read_property_multiple_is_read_one_by_one() -> None:
@@ -87,7 +93,32 @@ async def test_a_device_without_read_property_multiple_is_read_one_by_one() -> N
         for _ in range(2):
             readings = await driver.read(5.0)
             assert [r.value for r in readings] == [20, 21, 22, 23, 24, 25, None]
-        assert [r[3] for r in peer.requests] == [14] + [12] * 14
+        # 13 properties; the lacking flags of the seventh object are not asked for again
+        assert [r[3] for r in peer.requests] == [14] + [12] * 14 + [12] * 13
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"), [((1,), "fault"), ((2,), "overridden"), ((0, 3), "out of service")]
+)
+async def test_an_input_that_the_device_disowns_is_no_measurement(
+    raised: tuple[int, ...], reason: str
+) -> None:
+    async with hall() as peer, driver_on(peer, inputs(2)) as driver:
+        peer.values[0, 1, STATUS_FLAGS] = flags(*raised)
+        good, bad = await driver.read(0)
+        assert (good.value, bad.value, bad.quality) == (20.0, None, Quality.BAD)
+        assert reason in bad.reason
+        peer.values[0, 1, STATUS_FLAGS] = flags(0)  # in alarm, and measuring
+        assert [r.value for r in await driver.read(1)] == [20.0, 21.0]
+
+
+async def test_objects_without_status_flags_are_read_without() -> None:
+    async with hall() as peer, driver_on(peer, inputs(2)) as driver:
+        for i in range(2):
+            del peer.values[0, i, STATUS_FLAGS]
+        for _ in range(2):
+            assert [r.value for r in await driver.read(0)] == [20.0, 21.0]
+        assert len(peer.requests[1]) < len(peer.requests[0])
 
 
 async def test_write_read_back_relinquish() -> None:

@@ -11,7 +11,7 @@ from config.addresses import BacnetAddress
 from control.types import Quality
 from drivers.bacnet import BacnetDriver
 from drivers.contract import Transient
-from tests.drivers.bacnet_peer import PRESENT_VALUE, BacnetPeer, real
+from tests.drivers.bacnet_peer import PRESENT_VALUE, STATUS_FLAGS, BacnetPeer, real
 from tests.drivers.make import device, point
 
 MAX_AGE_S = 100.0  # verified every 50 s of the agent's clock
@@ -104,6 +104,20 @@ async def test_an_expired_subscription_is_no_word() -> None:
         readings = await driver.read(1002.0)
         assert {r.taken_s for r in readings} == {1002.0}  # all polled
         assert READ_MULTIPLE in services(peer)
+
+
+async def test_status_flags_are_told_with_the_value() -> None:
+    async with watched() as (peer, driver):
+        for i in range(3):
+            peer.values[0, i, STATUS_FLAGS] = b"\x82\x04\x00"
+        await driver.read(1000.0)
+        peer.requests.clear()
+        peer.notify(0, 1, real(21.0), flags=b"\x82\x04\x40")
+        await settle()
+        reading = (await driver.read(1005.0))[1]
+        assert (reading.value, reading.quality) == (None, Quality.BAD)
+        assert "fault" in reading.reason
+        assert peer.requests == []
 
 
 async def test_a_device_that_declines_is_polled() -> None:
