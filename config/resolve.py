@@ -120,6 +120,8 @@ def _profile_points(
         text = f"{name!r} has tables, no fixed points: run `skadi scan {section.protocol} HOST`"
         problems.append(source.problem(("profile",), f"{text} and use what it prints"))
     raw_points = [e for p in profile.get("point", []) for e in _expand(p, section, metric)]
+    if not profile["profile"]["verified"] and not section.writable_from_document:
+        raw_points = [{**p, "writable": False} for p in raw_points]
     if name == "workload-router":
         raw_points += [_share(row) for row in all_rows]
     where = source.at("profile")
@@ -148,11 +150,14 @@ def _expand(
     """One profile point, or one for each rack of the device's hosts or modules.
 
     `per_rack` with `host_label` expands by `hosts`; "{module}" in an OID by `modules`. A
-    `metric` table keyed ttft, e2e and queue is picked by limits.latency_metric.
+    `metric` table keyed ttft, e2e and queue is picked by limits.latency_metric; an engine that
+    does not measure it has no such point.
     """
     label = raw.get("host_label", "Hostname")
     rest = {k: v for k, v in raw.items() if k not in ("per_rack", "host_label")}
     if isinstance(rest.get("metric"), dict):
+        if latency_metric not in rest["metric"]:
+            return []
         rest["metric"] = rest["metric"][latency_metric]
     if "{module}" in rest.get("oid", ""):
         return _of_modules(rest, section)

@@ -293,6 +293,7 @@ class DeviceSection(Section):
     token: SecretRef | None = None
     profile: str | None = None
     profile_points: bool = True  # false: only the points that stand here (skadi scan)
+    writable_from_document: bool = False  # let points of a document-only profile be written
     row: ID | None = None
     rack: ID | None = None
     zone: ID | None = None

@@ -47,7 +47,8 @@ def test_a_profile_is_well_formed_and_says_where_its_facts_come_from(name: str) 
 @pytest.mark.parametrize("name", [n for n in profile_names() if "point" in load_profile(n)])
 def test_a_profile_with_points_loads_in_a_site(name: str, tmp_path: Path) -> None:
     protocol = load_profile(name)["profile"]["protocol"]
-    site = site_with(tmp_path, f'protocol = "{protocol}"\nprofile = "{name}"\n{DEVICE[protocol]}')
+    keys = f'protocol = "{protocol}"\nprofile = "{name}"\nwritable_from_document = true'
+    site = site_with(tmp_path, f"{keys}\n{DEVICE[protocol]}")
     assert site.devices[0].points
     for point in site.writable_points.values():
         assert point.writable is not None
@@ -112,6 +113,20 @@ def test_what_a_profile_denies_can_not_be_made_writable(tmp_path: Path) -> None:
     assert site_with(tmp_path, f"{keys}\n{point}").points
     with pytest.raises(ConfigError, match="forbids writing"):
         site_with(tmp_path, f"{keys}\n{point}writable = true\nmin = 0\nmax = 1\nmax_step = 1")
+
+
+def test_a_document_only_profile_is_read_only_until_a_person_says_otherwise(tmp_path: Path) -> None:
+    keys = f'protocol = "modbus-tcp"\nprofile = "liebert-icom"\n{DEVICE["modbus-tcp"]}'
+    assert site_with(tmp_path, keys).writable_points == {}
+    opened = site_with(tmp_path, f"{keys}\nwritable_from_document = true")
+    assert set(opened.writable_points) == {"d/supply_air_setpoint_c"}
+
+
+def test_an_engine_without_the_metric_has_no_latency(tmp_path: Path) -> None:
+    keys = f'protocol = "prometheus"\nprofile = "tgi"\n{DEVICE["prometheus"]}'
+    assert site_with(tmp_path, keys).of_quantity("latency_p95_ms") == ()
+    e2e = site_with(tmp_path, keys, '[limits]\nlatency_metric = "e2e"')
+    assert len(e2e.of_quantity("latency_p95_ms")) == 1
 
 
 def test_an_unknown_profile_is_named_with_a_suggestion(tmp_path: Path) -> None:
