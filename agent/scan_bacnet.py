@@ -42,7 +42,7 @@ DEFAULT_PORT = 47_808
 
 
 def entry_of(device: FoundDevice, objects: Sequence[FoundObject], local: str | None) -> Entry:
-    """One [[device]] of the site file; behind a router it stands as comments only."""
+    """One [[device]] of the site file."""
     host, _, port = device.address.partition(":")
     keys: list[tuple[str, object]] = [
         ("id", f"bacnet-{device.instance}"),
@@ -60,7 +60,7 @@ def entry_of(device: FoundDevice, objects: Sequence[FoundObject], local: str | N
 
 
 def reachable(device: FoundDevice) -> bool:
-    """Its address is IP[:PORT]; a device behind a router (NETWORK:MAC) can't be configured."""
+    """Its address is IP[:PORT]; one behind a router is NETWORK:MAC, and who routes is not said."""
     return device.address.count(".") == 3 and "@" not in device.address
 
 

@@ -58,8 +58,8 @@ async def ours(driver: BacnetDriver, seconds: float) -> float:
 
 async def stock(driver: BacnetDriver, objects: int, seconds: float) -> float:
     """The same by bacpypes3's read_property_multiple on the same application."""
-    assert driver._joined is not None
-    network, address = driver._joined
+    assert driver._seat is not None
+    network, address = driver._seat.network, driver._seat.address
     app = network.app
     del app.asap.sap_response  # its own decoding again
     count, cpu, end = 0, time.process_time(), time.monotonic() + seconds

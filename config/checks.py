@@ -53,7 +53,8 @@ def _duplicate_addresses(site: Site, sources: dict[str, Source], problems: list[
     endpoints: dict[tuple[object, ...], Device] = {}
     for device in site.devices:
         line = device.serial.path if device.serial else ""
-        place = (device.protocol, line, device.host, device.port, device.url, device.unit_id)
+        place = (device.protocol, line, device.host, device.port, device.url, device.unit_id,
+                 device.bacnet_network, device.bacnet_mac)  # fmt: skip
         if device.protocol in MODBUS | {"snmp", "bacnet-ip"} and (device.host or device.serial):
             other = endpoints.setdefault(place, device)
             if other is not device:

@@ -24,8 +24,12 @@ def link_problems(section: DeviceSection) -> Iterator[tuple[str, str]]:
         yield "tls", f"belongs to modbus-tls, not to {protocol}; remove it"
     if protocol in MODBUS_RTU and not 1 <= section.unit_id <= 247:
         yield "unit_id", f"{section.unit_id} is no unit on a serial line; use 1..247"
-    if section.cov_lifetime_s is not None and protocol != "bacnet-ip":
-        yield "cov_lifetime_s", f"belongs to bacnet-ip, not to {protocol}; remove it"
+    if (section.bacnet_network is None) != (section.bacnet_mac is None):
+        missing = "bacnet_mac" if section.bacnet_mac is None else "bacnet_network"
+        yield missing, "is missing; behind a router both are needed: network 2001, MAC 5"
+    for key in ("cov_lifetime_s", "bacnet_network", "bacnet_mac"):
+        if getattr(section, key) is not None and protocol != "bacnet-ip":
+            yield key, f"belongs to bacnet-ip, not to {protocol}; remove it"
     if protocol not in MODBUS:
         for key in ("no_read", "write_multiple", "pause_ms"):
             if getattr(section, key):

@@ -6,12 +6,27 @@ All flavours of Modbus share their addresses and their profiles; they differ in 
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MODBUS = frozenset({"modbus-tcp", "modbus-tls", "modbus-rtu", "modbus-rtu-tcp"})
 MODBUS_RTU = frozenset({"modbus-rtu", "modbus-rtu-tcp"})
 
 _HOLE = re.compile(r"^(coil|discrete|input|holding):(\d{1,5})(?:-(\d{1,5}))?$")
+
+
+_MAC = re.compile(r"^(\d{1,3}|0x([0-9a-fA-F]{2}){1,7}|\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?)$")
+
+
+def _bacnet_mac(text: str) -> str:
+    if not _MAC.match(text) or (text.isdigit() and int(text) > 255):
+        raise ValueError(
+            f"{text!r} is no address behind a router: an MS/TP number like 5, bytes like 0x0A0B,"
+            " or IP:PORT"
+        )
+    return text
+
+
+BacnetMac = Annotated[str, AfterValidator(_bacnet_mac)]
 
 
 class SerialSection(BaseModel):

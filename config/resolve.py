@@ -79,7 +79,8 @@ def _device(
     keep = {k: getattr(section, k) for k in (
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",
         "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap", "no_read",
-        "write_multiple", "pause_ms", "serial", "tls", "cov_lifetime_s")}  # fmt: skip
+        "write_multiple", "pause_ms", "serial", "tls", "cov_lifetime_s",
+        "bacnet_network", "bacnet_mac")}  # fmt: skip
     return Device(
         **keep,
         points=tuple(resolved),

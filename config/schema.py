@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from config.base import Name as Name
 from config.base import Section as Section
-from config.links import SerialSection, TlsSection, parse_hole
+from config.links import BacnetMac, SerialSection, TlsSection, parse_hole
 from config.quantities import QUANTITIES, UNITS, units_for
 from config.secrets import SecretRef
 from config.surfaces import ApiSection as ApiSection
@@ -308,6 +308,8 @@ class DeviceSection(Section):
     serial: SerialSection | None = None
     tls: TlsSection | None = None
     cov_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] | None = None  # BACnet: subscribe
+    bacnet_network: Annotated[int, Field(ge=1, le=65_534)] | None = None  # host is its router
+    bacnet_mac: BacnetMac | None = None
     point: list[Any] = Field(default_factory=list)
 
     @field_validator("no_read")

@@ -127,6 +127,8 @@ class Device:
     serial: SerialSection | None = None
     tls: TlsSection | None = None
     cov_lifetime_s: int | None = None
+    bacnet_network: int | None = None
+    bacnet_mac: str | None = None
 
     @property
     def address(self) -> str:

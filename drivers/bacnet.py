@@ -12,8 +12,6 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
-from bacpypes3.pdu import Address
-
 from config.addresses import BacnetAddress
 from config.site import Device, Point
 from control.types import Present, Reading
@@ -29,7 +27,7 @@ from drivers.bacnet_codec import (
     encode_write,
 )
 from drivers.bacnet_cov import Subscriptions
-from drivers.bacnet_net import Abort, Ack, Network, Outcome, Reject, join, leave
+from drivers.bacnet_net import Abort, Ack, Outcome, Reject, Seat, join, leave
 from drivers.bacnet_tags import Item, Value, encode_value
 from drivers.bacnet_values import flags_of, reading_of, wrong_value
 from drivers.contract import NotSent, Permanent, Refused, Transient
@@ -59,12 +57,12 @@ class BacnetDriver:
         self._cov = _subscriptions(device, self._asked)
         self._by_key = {p.key: p for p in device.points}
         self._lock = asyncio.Lock()
-        self._joined: tuple[Network, Address] | None = None
+        self._seat: Seat | None = None
 
     async def connect(self) -> None:
         """Start or share the process's BACnet application. Nothing is sent to the device."""
         async with self._lock:
-            await self._network()
+            await self._seated()
 
     async def read(self, now_s: float) -> list[Reading]:
         """Read every point. Raises Transient when the device does not answer."""
@@ -197,26 +195,26 @@ class BacnetDriver:
 
     async def close(self) -> None:
         """Leave the shared application; the last device stops it."""
-        joined, self._joined = self._joined, None
-        if joined is not None:
+        seat, self._seat = self._seat, None
+        if seat is not None:
             if self._cov is not None:
-                joined[0].listeners.pop((joined[1], self._cov.process), None)
+                seat.network.listeners.pop((seat.address, self._cov.process), None)
             self._forget()
-            await leave(*joined)
+            await leave(seat)
 
-    async def _network(self) -> tuple[Network, Address]:
-        if self._joined is None:
-            self._joined = network, address = await join(self.device)
+    async def _seated(self) -> Seat:
+        if self._seat is None:
+            self._seat = seat = await join(self.device)
             if self._cov is not None:
-                network.listeners[address, self._cov.process] = self._cov.notified
-        return self._joined
+                seat.network.listeners[seat.address, self._cov.process] = self._cov.notified
+        return self._seat
 
     async def _ask(self, service: int, body: bytes) -> Outcome:
         """One request at a time a device: more at once ends in aborts."""
         async with self._lock:
-            network, address = await self._network()
+            seat = await self._seated()
             try:
-                return await network.ask(address, service, body, self.device.timeout_s)
+                return await seat.ask(service, body, self.device.timeout_s)
             except Transient as error:
                 raise type(error)(f"device {self.device.id} at {error}") from error
 

@@ -147,8 +147,21 @@ def unpack_notification(apdu: Any) -> tuple[int, int, int, list[tuple[int, bytes
     return int(apdu.subscriberProcessIdentifier), int(type_), int(instance), values
 
 
-async def join(device: Device) -> tuple[Network, Address]:
-    """Start or share the process's application. Returns it and the device's address.
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One device's place in the application: its BACnet address, and the host it is behind."""
+
+    network: Network
+    address: Address
+    host: str
+
+    async def ask(self, service: int, body: bytes, timeout_s: float) -> Outcome:
+        """A request to this device. Raises as Network.ask."""
+        return await self.network.ask(self.address, service, body, timeout_s)
+
+
+async def join(device: Device) -> Seat:
+    """Start or share the process's application, and take a seat in it for `device`.
 
     Pair with `leave`. Raises NotSent when the host has no address, Permanent when the local
     address can't be used.
@@ -170,16 +183,27 @@ async def join(device: Device) -> tuple[Network, Address]:
             )
         network.hosts[host] = network.hosts.get(host, 0) + 1
         _outlast(network, device.timeout_s)
-        return network, Address(f"{host}:{device.port}")
+        return Seat(network, await _address(network, device, host), host)
 
 
-async def leave(network: Network, address: Address) -> None:
+async def _address(network: Network, device: Device, host: str) -> Address:
+    """Where the device is: at the host, or on a BACnet network that the host routes to."""
+    there = Address(f"{host}:{device.port}")
+    if device.bacnet_network is None:
+        return there
+    nsap = network.app.nsap
+    for adapter in nsap.adapters:
+        await nsap.update_router_references(adapter, there, [device.bacnet_network])
+    return Address(f"{device.bacnet_network}:{device.bacnet_mac}")
+
+
+async def leave(seat: Seat) -> None:
     """Stop using the application; the last device to leave stops it."""
-    host = address.addrTuple[0]
+    network = seat.network
     async with _process.lock:
-        network.hosts[host] -= 1
-        if not network.hosts[host]:
-            del network.hosts[host]
+        network.hosts[seat.host] -= 1
+        if not network.hosts[seat.host]:
+            del network.hosts[seat.host]
         if network.hosts:
             return
         if _process.network is network:

@@ -37,7 +37,9 @@ def bacnet(targets: tuple[str, ...], here: str | None, bbmd: str | None, wait_s:
         if isinstance(objects, DriverError):
             _say(f"{where}: {objects}")
         elif not reachable(device):
-            _say(f"{where}: behind a router; Skadi speaks to it only through its own address")
+            network, _, mac = device.address.partition(":")
+            _say(f"{where}: behind a router: write host = the router's address,"
+                 f' bacnet_network = {network}, bacnet_mac = "{mac}"')  # fmt: skip
         elif not objects:
             _say(f"{where}: no object that holds a number")
         else:

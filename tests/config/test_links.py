@@ -29,6 +29,8 @@ GOOD = {
     "tls": 'protocol = "modbus-tls"\nhost = "h"\ntls = { ca_file = "/ca.pem" }\n' + POINT,
     "rtu over tcp": 'protocol = "modbus-rtu-tcp"\nhost = "h"\npause_ms = 5\n' + POINT,
     "serial": 'protocol = "modbus-rtu"\nserial = { path = "/dev/ttyS0", baud = 9600 }\n' + POINT,
+    "routed": 'protocol = "bacnet-ip"\nhost = "h"\nbacnet_network = 2001\nbacnet_mac = "5"\n'
+    + OBJECT,
     "cov": 'protocol = "bacnet-ip"\nhost = "h"\ncov_lifetime_s = 300\n' + OBJECT,
 }
 
@@ -52,6 +54,10 @@ BAD = {
     'protocol = "modbus-tcp"\nhost = "h"\nno_read = ["holding:6-4"]\n' + POINT: "upwards",
     'protocol = "modbus-tcp"\nhost = "h"\ncov_lifetime_s = 300\n' + POINT: "belongs to bacnet-ip",
     'protocol = "bacnet-ip"\nhost = "h"\npause_ms = 5.0\n' + OBJECT: "belongs to Modbus",
+    'protocol = "bacnet-ip"\nhost = "h"\nbacnet_network = 2001\n'
+    + OBJECT: "bacnet_mac: is missing",
+    'protocol = "bacnet-ip"\nhost = "h"\nbacnet_network = 1\nbacnet_mac = "x"\n'
+    + OBJECT: "is no address behind a router",
     'protocol = "bacnet-ip"\nhost = "h"\ncov_lifetime_s = 5\n' + OBJECT: "cov_lifetime_s",
 }
 

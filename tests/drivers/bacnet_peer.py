@@ -44,6 +44,7 @@ class BacnetPeer(asyncio.DatagramProtocol):
     raw_fault: Callable[[bytes], bytes] | None = None  # on the whole datagram
     requests: list[bytes] = field(default_factory=list)
     from_elsewhere: bool = False
+    behind: tuple[int, bytes] | None = None  # (network, MAC): this peer is only the router
     cov: bool = True
     subscribers: dict[tuple[int, int], tuple[tuple[str, int], bytes, int]] = field(
         default_factory=dict
@@ -67,12 +68,21 @@ class BacnetPeer(asyncio.DatagramProtocol):
 
     def send(self, apdu: bytes, to: tuple[str, int]) -> None:
         data = datagram(apdu)
+        if self.behind is not None:  # NPDU with the source network and address
+            network, mac = self.behind
+            npdu = b"\x01\x08" + network.to_bytes(2, "big") + bytes((len(mac),)) + mac
+            data = b"\x81\x0a" + (4 + len(npdu) + len(apdu)).to_bytes(2, "big") + npdu + apdu
         if self.raw_fault:
             data = self.raw_fault(data)
         (self._elsewhere if self.from_elsewhere else self._transport).sendto(data, to)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         apdu = data[6:]
+        if self.behind is not None:  # destination network and address, then the hop count
+            network, mac = self.behind
+            assert data[4:8] == b"\x01\x24" + network.to_bytes(2, "big"), data.hex()
+            assert data[8 : 9 + len(mac)] == bytes((len(mac),)) + mac
+            apdu = data[10 + len(mac) :]
         if apdu[0] >> 4 != 0:  # only confirmed requests are answered
             return
         self.requests.append(apdu)

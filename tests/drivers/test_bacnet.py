@@ -174,6 +174,21 @@ async def test_refusals_tell_whether_anything_changed() -> None:
         assert len(peer.requests) == sent + 2  # nothing was repeated
 
 
+@pytest.mark.parametrize(("mac", "wire"), [("5", b"\x05"), ("0x0a0b", b"\x0a\x0b")])
+async def test_a_device_behind_a_router(mac: str, wire: bytes) -> None:
+    sp = setpoint()
+    async with hall() as peer:
+        peer.behind = (2001, wire)
+        more = {"bacnet_network": 2001, "bacnet_mac": mac}
+        async with driver_on(peer, [sp, *inputs(3)], **more) as driver:
+            assert [r.value for r in await driver.read(0)] == [7.0, 20.0, 21.0, 22.0]
+            await driver.write_raw({"d/sp7": 8.5})
+            assert await driver.present([sp]) == {"d/sp7": Present(8.5, 12, 8.5)}
+            peer.behind = (2001, b"\x63")
+            with pytest.raises(Transient):  # the reply of another device behind that router
+                await driver.read(1)
+
+
 @pytest.mark.parametrize("priority", [1, 8, 16, 0, 17])
 def test_priorities_of_others_are_refused(priority: int) -> None:
     with pytest.raises(Permanent, match="refused"):
@@ -198,8 +213,8 @@ async def test_a_local_port_that_is_taken_gives_way_to_a_free_one() -> None:
     local = f"127.0.0.3:{taken.getsockname()[1]}"
     async with hall() as peer, driver_on(peer, inputs(1), local_address=local) as driver:
         assert (await driver.read(0))[0].value == 20.0
-        assert driver._joined is not None
-        assert driver._joined[0].lite.localIPAddr.addrTuple[0] == "127.0.0.3"
+        assert driver._seat is not None
+        assert driver._seat.network.lite.localIPAddr.addrTuple[0] == "127.0.0.3"
     taken.close()
     for wrong in ("203.0.113.9", "nowhere", "127.0.0.1:x"):
         async with driver_on(peer, inputs(1), local_address=wrong) as driver:
@@ -264,11 +279,11 @@ asyncio.run(main())
 async def test_commands_to_the_agent_itself_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     async with hall() as peer, driver_on(peer, inputs(1)) as driver:
         await driver.read(0)
-        assert driver._joined is not None
-        ours = driver._joined[0].app
+        assert driver._seat is not None
+        ours = driver._seat.network.app
         loop = asyncio.get_running_loop()
         replies: list[bytes] = []
-        to = driver._joined[0].lite.localIPAddr.addrTuple
+        to = driver._seat.network.lite.localIPAddr.addrTuple
         peer.datagram_received = lambda data, addr: replies.append(data[6:])  # type: ignore[method-assign]
         silence = b"\x00\x05\x07\x11\x19\x01"  # DeviceCommunicationControl: disable
         write = b"\x00\x05\x08\x0f" + b"\x0c\x02\x00\x00\x01\x19\x4d\x3e\x75\x02\x00\x41\x3f"
