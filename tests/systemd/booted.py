@@ -6,7 +6,9 @@ with it; the network is the host's.
 
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -24,10 +26,9 @@ class Booted:
 
     def __init__(self) -> None:
         if os.geteuid() != 0:
-            missing = "a systemd in a namespace needs root"
-            if os.environ.get("SKADI_REQUIRE_PEERS") == "1":
-                pytest.fail(missing)
-            pytest.skip(missing)
+            _lacking("a systemd in a namespace needs root")
+        if Path(sys.base_prefix).is_relative_to("/root") or sys.base_prefix.startswith("/home"):
+            _lacking(f"units can't see {sys.base_prefix}: make .venv with PYTHON=/usr/bin/python3")
         for program in ("systemctl", "systemd-sysusers", "systemd-tmpfiles", "unshare", "nsenter"):
             peer(program)
 
@@ -44,7 +45,7 @@ class Booted:
         )  # fmt: skip
         self._pid = ""
         try:
-            self._wait(self._is_up, "systemd did not come up")
+            self.wait(self._is_up, "systemd did not come up")
         except BaseException:
             self.__exit__()
             raise
@@ -54,7 +55,7 @@ class Booted:
         self._unshare.kill()
         self._unshare.communicate()
         events = self._group / "cgroup.events"
-        self._wait(lambda: "populated 0" in events.read_text(), "processes are left")
+        self.wait(lambda: "populated 0" in events.read_text(), "processes are left")
         for folder in sorted(self._group.rglob("*"), reverse=True):
             if folder.is_dir():
                 folder.rmdir()
@@ -100,12 +101,12 @@ class Booted:
     def until(self, unit: str, what: str, value: str) -> None:
         """Wait until a property of a unit has a value."""
         try:
-            self._wait(lambda: self.show(unit, what) == value, f"{unit}: {what} is not {value}")
+            self.wait(lambda: self.show(unit, what) == value, f"{unit}: {what} is not {value}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.show(unit, what)}\n{self.log}") from None
 
-    def _wait(self, condition: object, otherwise: str) -> None:
-        assert callable(condition)
+    def wait(self, condition: Callable[[], object], otherwise: str) -> None:
+        """Wait for a condition, or fail saying what did not happen."""
         deadline = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < deadline, otherwise
@@ -119,3 +120,9 @@ class Booted:
             bool(self._pid)
             and self.run("systemctl", "is-active", "idle.target", check=False) == "active"
         )
+
+
+def _lacking(what: str) -> None:
+    if os.environ.get("SKADI_REQUIRE_PEERS") == "1":
+        pytest.fail(what)
+    pytest.skip(what)

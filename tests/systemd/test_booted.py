@@ -1,10 +1,16 @@
 """Our units under a real systemd: the sandbox lets the agent work, and ends are handled."""
 
+import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.systemd.booted import Booted
+from tests.peers import peer
+from tests.systemd.booted import REPO, Booted
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
 
@@ -96,3 +102,90 @@ def test_a_configuration_that_does_not_load_is_not_tried_again_and_still_gives_b
     booted.until("skadi-release", "Result", "success")
     booted.until("skadi-release", "ActiveState", "inactive")
     assert int(booted.show("skadi-release", "ExecMainStartTimestampMonotonic")) > 0, "OnFailure="
+
+
+class Hall:
+    """`skadi sim` on loopback, with a site file for it that is armed, and its CRACs' setpoints as
+    mbpoll reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "site.toml"
+        self._said = (folder / "sim.out").open("w")
+        self._sim = subprocess.Popen(
+            [sys.executable, "-m", "simulators", "--port-base", "0", "--speed", "20",
+             "--write-config", str(self.file)],
+            cwd=REPO, stdout=self._said, stderr=self._said,
+        )  # fmt: skip
+
+    def site(self) -> str:
+        """The site file, in closed loop, with its data where the unit keeps it."""
+        text = self.file.read_text()
+        for key, value in (("mode", '"closed_loop"'), ("armed", '["hall"]'),
+                           ("data_dir", '"/var/lib/skadi"')):  # fmt: skip
+            text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.M)
+            assert count == 1, key
+        return text
+
+    def setpoints(self) -> dict[str, tuple[int, ...]]:
+        """Supply air and fan setpoint of every CRAC, raw as they stand in its registers."""
+        cracs = [d for d in tomllib.loads(self.file.read_text())["device"]
+                 if d["protocol"] == "modbus-tcp" and d["id"].startswith("crac")]  # fmt: skip
+        return {d["id"]: self._read(d["host"], d["port"]) for d in cracs}
+
+    def _read(self, host: str, port: int) -> tuple[int, ...]:
+        ran = subprocess.run(
+            [peer("mbpoll"), "-0", "-m", "tcp", "-p", str(port), "-a", "1", "-t", "4", "-r", "0",
+             "-c", "2", "-1", host], capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return tuple(map(int, re.findall(r"^\[\d+\]:\s+(-?\d+)", ran.stdout, re.M)))
+
+    def close(self) -> None:
+        self._sim.terminate()
+        self._sim.wait()
+        self._said.close()
+
+
+@pytest.fixture
+def hall(booted: Booted, tmp_path: Path) -> Iterator[Hall]:
+    made = Hall(tmp_path)
+    booted.wait(lambda: made.file.exists(), "the simulators did not start")
+    booted.write("/etc/skadi/site.toml", made.site())
+    booted.write("/etc/skadi/.env", (made.file.parent / ".env").read_text())
+    booted.run("systemctl", "stop", "skadi-release", check=False)
+    booted.run("systemctl", "reset-failed")
+    (booted.root / "run/log").write_text("")
+    start = "ExecStart=\nExecStart=/run/bin/skadi run -c /etc/skadi/site.toml --speed 20"
+    # The watchdog in wall seconds: the fast loop's 10 s are half a second at this speed.
+    booted.drop_in("skadi.service", f"{start}\nWatchdogSec=8\nRestart=no")
+    yield made
+    booted.run("systemctl", "stop", "skadi", check=False)
+    made.close()
+
+
+def test_a_stalled_agent_is_killed_and_every_setpoint_given_back(
+    booted: Booted, hall: Hall
+) -> None:
+    before = hall.setpoints()
+    assert len(before) == 12
+    booted.run("systemctl", "start", "skadi")  # returns when the agent has said READY=1
+    assert booted.show("skadi", "ActiveState") == "active"
+    assert booted.show("skadi", "User") == "skadi"
+    booted.wait(lambda: hall.setpoints() != before, "nothing was written")
+    booted.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "skadi")
+    booted.until("skadi", "ActiveState", "failed")
+    assert booted.show("skadi", "Result") == "watchdog"
+    assert re.search(r"^given back: [1-9]", booted.log, re.M), booted.log
+    assert hall.setpoints() == before
+
+
+def test_a_clean_stop_gives_back_by_itself(booted: Booted, hall: Hall) -> None:
+    before = hall.setpoints()
+    booted.run("systemctl", "start", "skadi")
+    booted.wait(lambda: hall.setpoints() != before, "nothing was written")
+    booted.run("systemctl", "stop", "skadi")
+    assert (booted.show("skadi", "Result"), booted.show("skadi", "ExecMainStatus")) == (
+        "success",
+        "0",
+    )
+    assert hall.setpoints() == before
+    assert re.search(r"^given back: 0", booted.log, re.M), "the agent had left something to do"
