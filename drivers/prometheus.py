@@ -19,8 +19,10 @@ from config.site import Device, Point
 from control.types import Present, Quality, Reading
 from drivers.contract import Permanent, Refused, Transient
 from drivers.judge import judge_of
-from drivers.prometheus_text import Labels, Samples, TextReader
+from drivers.prometheus_text import MAX_SERIES, Labels, Samples, TextReader
 from drivers.prometheus_window import NoValue, Quantile, Rate
+
+Series = dict[Labels, float]
 
 MAX_BYTES = 8 * 1024 * 1024
 _AGGREGATES: dict[str, Callable[[list[float]], float]] = {
@@ -40,6 +42,7 @@ class PrometheusDriver:
         self._environ = environ
         self._points = [_Metric(point) for point in device.points]
         self._reader = TextReader(n for metric in self._points for n in metric.names)
+        self._owners: dict[str, dict[Labels, tuple[int, ...]]] = {}
         self._http: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
 
@@ -90,7 +93,31 @@ class PrometheusDriver:
         async with self._lock:
             await self.connect()
             found = self._reader.read(await self._scrape())
-        return [metric.reading(found, now_s) for metric in self._points]
+        mine = self._shares(found)
+        return [
+            metric.reading(found, own, now_s)
+            for metric, own in zip(self._points, mine, strict=True)
+        ]
+
+    def _shares(self, found: Mapping[str, Samples]) -> list[dict[str, Series]]:
+        """Each point's own series by metric name: every series is looked at once."""
+        mine: list[dict[str, Series]] = [{} for _ in self._points]
+        for name, samples in found.items():
+            owners = self._owners.setdefault(name, {})
+            if len(owners) > 2 * MAX_SERIES:
+                owners.clear()
+            for labels, value in samples.series.items():
+                places = owners.get(labels)
+                if places is None:
+                    places = owners[labels] = self._places(name, labels)
+                for place in places:
+                    mine[place].setdefault(name, {})[labels] = value
+        return mine
+
+    def _places(self, name: str, labels: Labels) -> tuple[int, ...]:
+        """The positions of the points that a series belongs to."""
+        have = dict(labels)
+        return tuple(i for i, m in enumerate(self._points) if name in m.names and m.matches(have))
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """Metrics can't be written, so there is nothing to read back."""
@@ -139,38 +166,29 @@ class _Metric:
         suffix = "_bucket" if address.kind == "quantile" else ""
         self.names = tuple(name + suffix for name in address.metrics)
         self._wanted = tuple((k, frozenset(values)) for k, values in address.labels)
-        self._mine: dict[Labels, bool] = {}
         self.window: Rate | Quantile | None = None
         if address.kind == "rate":
             self.window = Rate(address.window_s, max(60.0, 4 * point.max_age_s))
         elif address.kind == "quantile":
             self.window = Quantile(address.quantile, address.window_s, address.min_count)
 
-    def reading(self, found: Mapping[str, Samples], now_s: float) -> Reading:
-        """The point's reading from one scrape."""
+    def reading(
+        self, found: Mapping[str, Samples], own: Mapping[str, Series], now_s: float
+    ) -> Reading:
+        """The point's reading from one scrape, of which the series in `own` are its."""
         for name in self.names:
-            samples = found.get(name)
-            if samples is None:
-                continue
-            if samples.fault:
-                return self._none(now_s, Quality.BAD, f"{name}: {samples.fault}")
-            series = {k: v for k, v in samples.series.items() if self._matches(k)}
-            if series:
-                return self._judged(self._value(series, now_s), now_s)
+            if name in found and found[name].fault:
+                return self._none(now_s, Quality.BAD, f"{name}: {found[name].fault}")
+            if name in own:
+                return self._judged(self._value(own[name], now_s), now_s)
         text = f"no sample of {' or '.join(self.names)}"
         return self._none(now_s, Quality.MISSING, text + (" with its labels" * bool(self._wanted)))
 
-    def _matches(self, labels: Labels) -> bool:
-        known = self._mine.get(labels)
-        if known is None:
-            if len(self._mine) > 20_000:
-                self._mine.clear()
-            have = dict(labels)
-            known = all(have.get(k) in values for k, values in self._wanted)
-            self._mine[labels] = known
-        return known
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series with these labels is one of the point's."""
+        return all(labels.get(k) in values for k, values in self._wanted)
 
-    def _value(self, series: dict[Labels, float], now_s: float) -> float | NoValue:
+    def _value(self, series: Series, now_s: float) -> float | NoValue:
         if self.window is not None:
             return self.window.take(series, now_s)
         if not all(map(math.isfinite, series.values())):
