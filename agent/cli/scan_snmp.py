@@ -113,7 +113,8 @@ async def _scan_all(
             if found.profile is None or not found.profile.match.sys_object_id:
                 lines = await candidates(Walker(session), found.object_id)
         except DriverError as error:
-            _say(str(error))
+            where = f"{host}:{port}"
+            _say(str(error) if where in str(error) else f"{where}: {error}")
             lost += 1
             continue
         finally:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from agent.cli.scan_snmp import AUTH, PRIV, snmp
 from config.addresses import SnmpAddress
 from config.schema import AuthSection
 from config.secrets import SecretRef
@@ -158,3 +160,16 @@ async def test_wrong_credentials_are_named(
         await driver.read(0.0)
     assert all(secret not in str(caught.value) for secret in ENV.values())
     await driver.close()
+
+
+@pytest.mark.parametrize(("password", "code", "said"), [
+    ("sign-here-12", 0, "0 points"), ("x" * 12, 75, "check auth_password"),
+])  # fmt: skip
+def test_scan_as_a_v3_user(snmpd: int, password: str, code: int, said: str) -> None:
+    runner = CliRunner(env={AUTH: password, PRIV: "hide-here-12"})
+    result = runner.invoke(snmp, [f"127.0.0.1:{snmpd}", "--user", "u-sha256"])
+    assert result.exit_code == code, result.stderr
+    assert f"127.0.0.1:{snmpd}: " in result.stderr
+    assert said in result.stderr
+    assert ("[[device]]" in result.stdout) is (code == 0)
+    assert password not in result.output
