@@ -33,7 +33,9 @@ class Meter:
             return
         dt_s = snapshot.now_s - before_s
         now = power_now(self._layout, snapshot)
-        if now.total_kw is None or dt_s > LONGEST_STEP_S:
+        # Energy without the work that it was spent on would make every prompt look dearer.
+        uncounted = bool(len(self._layout.prompts)) and now.prompts_ps is None
+        if now.total_kw is None or uncounted or dt_s > LONGEST_STEP_S:
             self.unknown_s += dt_s
             return
         hours = dt_s / 3600.0
