@@ -74,6 +74,7 @@ class MetricAddress:
     quantile: float = 0.95
     window_s: float = 60.0
     min_count: int = 20
+    limit: float | None = None  # raw; a quantile that can't tell when it is crossed is refused
     aggregate: Literal["sum", "mean", "max", "min"] = "sum"
 
 

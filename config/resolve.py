@@ -1,9 +1,15 @@
 """Turns parsed devices and points into resolved ones: profiles, defaults, units, addresses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from config.addresses import Address, BacnetAddress, SnmpAddress, WorkloadAddress
+from config.addresses import (
+    Address,
+    BacnetAddress,
+    MetricAddress,
+    SnmpAddress,
+    WorkloadAddress,
+)
 from config.addressing import AddressProblem, parse_address, parse_oid
 from config.errors import Problem
 from config.library import ProfileError, load_profile, profile_names, read_profile
@@ -205,6 +211,9 @@ def _point(
         return None
     about = QUANTITIES[p.quantity]
     factor, shift = to_canonical(p.unit if p.unit is not None else about.unit)
+    if isinstance(address, MetricAddress) and p.quantity == "latency_p95_ms":
+        limit = context.limits.latency_p95_max_ms
+        address = replace(address, limit=((limit - shift) / factor - p.offset) / p.scale)
     rack = p.rack or device.rack
     slew = about.max_slew_per_s if p.max_slew_per_s is None else p.max_slew_per_s * factor
     return Point(

@@ -20,7 +20,7 @@ from control.types import Present, Quality, Reading
 from drivers.contract import Permanent, Refused, Transient
 from drivers.judge import judge_of
 from drivers.prometheus_text import MAX_SERIES, Labels, Samples, TextReader
-from drivers.prometheus_window import NoValue, Quantile, Rate
+from drivers.prometheus_window import NoValue, Quantile, Rate, edge_problem
 
 Series = dict[Labels, float]
 
@@ -40,7 +40,7 @@ class PrometheusDriver:
     def __init__(self, device: Device, environ: Mapping[str, str]) -> None:
         self.device = device
         self._environ = environ
-        self._points = [_Metric(point) for point in device.points]
+        self._points = [Metric(point) for point in device.points]
         self._reader = TextReader(n for metric in self._points for n in metric.names)
         self._owners: dict[str, dict[Labels, tuple[int, ...]]] = {}
         self._http: aiohttp.ClientSession | None = None
@@ -154,7 +154,7 @@ class PrometheusDriver:
         return body.decode("utf-8", errors="replace")
 
 
-class _Metric:
+class Metric:
     """One point: which series are its own, and what it remembers between scrapes."""
 
     def __init__(self, point: Point) -> None:
@@ -180,17 +180,29 @@ class _Metric:
             if name in found and found[name].fault:
                 return self._none(now_s, Quality.BAD, f"{name}: {found[name].fault}")
             if name in own:
-                return self._judged(self._value(own[name], now_s), now_s)
+                return self.of_series(own[name], now_s)
         text = f"no sample of {' or '.join(self.names)}"
         return self._none(now_s, Quality.MISSING, text + (" with its labels" * bool(self._wanted)))
+
+    def of_series(self, series: Series, now_s: float) -> Reading:
+        """The point's reading from its own series of one scrape."""
+        return self._judged(self._value(series, now_s), now_s)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether a series with these labels is one of the point's."""
         return all(labels.get(k) in values for k, values in self._wanted)
 
     def _value(self, series: Series, now_s: float) -> float | NoValue:
-        if self.window is not None:
-            return self.window.take(series, now_s)
+        limit = self._address.limit
+        match self.window:
+            case Quantile() as quantile:
+                value = quantile.take(series, now_s)
+                problem = edge_problem(limit, quantile.edges) if limit and quantile.edges else None
+                return NoValue(f"the limit of {problem}", unknown=False) if problem else value
+            case Rate() as rate:
+                return rate.take(series, now_s)
+            case None:
+                pass
         if not all(map(math.isfinite, series.values())):
             return NoValue("NaN or Inf among its samples", unknown=False)
         return _AGGREGATES[self._address.aggregate](list(series.values()))

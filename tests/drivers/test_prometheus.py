@@ -15,7 +15,7 @@ from config.secrets import SecretRef
 from config.site import Device, Point
 from control.types import Quality, Reading
 from drivers.contract import Permanent, Refused, Transient
-from drivers.prometheus import MAX_BYTES, PrometheusDriver
+from drivers.prometheus import MAX_BYTES, Metric, PrometheusDriver
 from drivers.prometheus_text import TextReader
 from drivers.prometheus_window import NoValue, Quantile, Rate, edge_problem, quantile_of
 from tests.drivers import make
@@ -334,3 +334,14 @@ def test_a_limit_off_the_edges_is_refused() -> None:
 def test_any_text_is_read_without_an_exception(text: str) -> None:
     for samples in TextReader(["watts"]).read(text).values():
         assert samples.fault or all(isinstance(v, float) for v in samples.series.values())
+
+
+@pytest.mark.parametrize(("limit", "good"), [(None, True), (0.25, True), (0.2, False)])
+def test_a_limit_off_every_bucket_edge_is_refused(limit: float | None, good: bool) -> None:
+    """Whether p95 is over a limit between two edges can't be told: no value, no wrong verdict."""
+    address = MetricAddress(("wait_seconds",), (), "quantile", min_count=1, limit=limit)
+    metric = Metric(make.point("p95", address, "latency_p95_ms", scale=1000))
+    metric.of_series(histogram([0.0] * 7), 0.0)
+    told = metric.of_series(histogram([0, 0, 0, 9, 9, 9, 9]), 10.0)
+    assert (told.value is not None) is good
+    assert good or "use 0.1 or 0.25" in told.reason
