@@ -21,7 +21,7 @@ from agent.memory import Memory
 from agent.services import Services
 from agent.store import Store
 from config.site import Device, Point, Site
-from control import decide, leases, modes
+from control import decide, endings, leases, modes
 from control.decide import Decision, Setting
 from control.guardrails import judge, objections
 from control.layout import Layout
@@ -80,9 +80,7 @@ class Agent:
         self.listeners: list[Listener] = []
         self.services = Services()
         self._cycle = 0
-        self.executor = Executor(
-            gate_of(self._may_write), site.points, clock, lambda: self.control.leases
-        )
+        self.executor = Executor(gate_of(self._may_write), site.points, clock)
 
     # -- what other parts ask and tell
 
@@ -119,6 +117,7 @@ class Agent:
             self.note("mode_refused", {**body, "reason": result.reason})
             return result
         self.control = replace(self.control, modes=result)  # first: nothing new may start
+        self.control = endings.hurried(self.control, self.clock.now_s())
         self.memory.keep_modes(result)
         self.note(
             "mode",
@@ -129,7 +128,7 @@ class Agent:
                 "killed": result.killed,
             },
         )
-        await self._end(leases.endings(self._case(self.snapshot())))
+        await self._end(endings.endings(self._case(self.snapshot())))
         return result
 
     # -- the jobs
@@ -139,6 +138,7 @@ class Agent:
         before = self.control.findings
         snapshot = self.snapshot()
         self.control = decide.observe(self.setting, snapshot, self.control)
+        self.memory.keep_latches(self.control, self.site)
         self.meter.step(snapshot)
         for unit, finding in self.control.findings.items():
             old = before.get(unit)
@@ -169,28 +169,30 @@ class Agent:
         await self._end(list(decision.endings))
         if decision.renewals:
             try:
-                self.journal.renew(snapshot.now_s, decision.renewals)
-                self.control = leases.with_renewed(self.control, decision.renewals)
+                self.executor.prolong(decision.renewals)
+                self.control = replace(self.control, leases=dict(self.executor.held))
             except JournalError as error:
                 log.error("leases can't be renewed", error=str(error))
         await self._carry_out(decision, snapshot)
 
     async def recover(self) -> None:
-        """At start: what a former run may have left on a device is given back.
+        """At start: what a former run left on a device is given back, as recall() owes it.
 
         Nothing is known of what happened since; the optimizer finds its way again from the
-        baseline. Called when devices have been read once.
+        baseline. What can't be reached now is tried again by the fast loop.
         """
-        held = list(self.control.leases)
-        if held:
-            self.note("recover", {"held": held})
-            await self._end([Ending(p, Target.BASELINE, "left by a former run") for p in held])
+        owed = [debt.ending for debt in self.control.owed.values()]
+        if self.journal.salvaged:
+            self.note("journal_salvaged", {"reason": self.journal.salvaged})
+        if owed:
+            self.note("recover", {"held": [e.point for e in owed]})
+            await self._end(owed)
 
     async def stop(self) -> None:
         """Give back what the policy says. Called after the jobs have ended."""
         if self.site.agent.on_stop == "release":
-            held = list(self.control.leases)
-            await self._end([Ending(p, Target.BASELINE, "the agent stops") for p in held])
+            case = self._case(self.snapshot())
+            await self._end(endings.all_of(case, "the agent stops"))
 
     # -- how a decision becomes an act
 
@@ -222,11 +224,11 @@ class Agent:
 
     async def _apply(self, permit: Permit, snapshot: Snapshot) -> None:
         proposal = permit.proposal
-        outcomes, undone = await self.executor.apply(permit)
+        self.control = leases.reserved(self._case(snapshot), permit)
+        outcomes, undo = await self.executor.apply(permit)
         case = self._case(self.snapshot())
         self.control = leases.after_write(case, permit, outcomes)
-        if undone:
-            self.control = leases.after_ending(replace(case, state=self.control), undone)
+        self.control = replace(self.control, leases=dict(self.executor.held))
         applied = [o for o in outcomes if isinstance(o.receipt, Applied)]
         self.counts.writes += len(outcomes)
         self.counts.confirmed += len(applied)
@@ -235,16 +237,21 @@ class Agent:
             self.control = decide.made(self.setting, snapshot, self.control, proposal)
         if complete and proposal.kind == "protective":
             self.counts.protective += 1
-        self.memory.keep_budgets(self.control)
+        self.memory.keep_latches(self.control, self.site)
         self._say_action(permit, outcomes, complete)
+        await self._end(undo)
 
-    async def _end(self, endings: list[Ending]) -> None:
-        if not endings:
+    async def _end(self, wanted: list[Ending]) -> None:
+        """Give back. What is decided is owed until it is done, whatever comes between."""
+        if not wanted:
             return
-        outcomes = await self.executor.end(endings)
-        self.control = leases.after_ending(self._case(self.snapshot()), outcomes)
-        self.memory.keep_budgets(self.control)
-        why = {e.point: e for e in endings}
+        self.control = endings.owing(self.control, wanted, self.clock.now_s())
+        outcomes = await self.executor.end(wanted)
+        case = self._case(self.snapshot())
+        state, held = leases.after_ending(case, outcomes), self.executor.held
+        self.control = endings.settled(state, outcomes, held, case.snapshot.now_s)
+        self.memory.keep_latches(self.control, self.site)
+        why = {e.point: e for e in wanted}
         for outcome in outcomes:
             ending = why[outcome.receipt.point]
             rolled_back = ending.target is Target.PREVIOUS

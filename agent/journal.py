@@ -6,22 +6,30 @@ setpoints that may stand on a device because of us; `kept`, small values that su
 restart (modes, budgets). `device` keeps what `skadi release` needs to reach a device when
 the configuration is broken: addresses, points, references to secrets, never a secret.
 
-A record that can't be made durable raises JournalError, and nothing is written to a device.
+What is held is written a second time, to a file of its own, before each commit: a corrupt
+database is set aside and giving back goes on from the copy (`salvaged` says why). A reserve
+of disk space is kept for giving back when the disk is full. A record that can't be made
+durable raises JournalError, and nothing is written to a device.
 """
 
 import hashlib
 import json
-import math
+import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from agent.devicespec import device_from_json, device_to_json
+from agent.plain import strict_json
 from config.site import Device
-from control.types import Lease, Outcome, Receipt
+from control.types import Lease, Outcome
 from drivers.gate import JournalError
+
+log = structlog.get_logger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -32,137 +40,203 @@ CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 GENESIS = "0" * 64
+RESERVE_BYTES = 1 << 20
+# SQLite's primary result codes for trouble with the disk or its rights, not with the content:
+# PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN (sqlite.org/rescode.html).
+_NOT_THE_FILE = frozenset({3, 5, 6, 7, 8, 10, 13, 14})
+Stamp = Callable[[], tuple[str, float]]
+
+
+def copy_path(path: Path) -> Path:
+    """Where the second copy of a journal lies."""
+    return path.with_suffix(".copy.json")
 
 
 class Journal:
-    """One writer, one file. Not for use from several threads at once."""
+    """One writer, one file. Not for use from several threads at once.
 
-    def __init__(self, path: Path) -> None:
+    stamp: the boot's id and the seconds since it, for budgets that no clock step moves.
+    """
+
+    def __init__(self, path: Path, stamp: Stamp | None = None) -> None:
         self.path = path
+        self.salvaged: str | None = None
+        self._stamp = stamp
+        self._reserve = path.with_suffix(".reserve")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            last = self._db.execute("SELECT hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
+            try:
+                self._open()
+            except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_THE_FILE:
+                    raise
+                self._set_aside(error)
+            self._adopt(read_copy(copy_path(path)))
+            _fill(self._reserve)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{path}: {error}: check the disk and the file's owner") from error
-        self._last_hash: str = last[0] if last else GENESIS
+
+    def _open(self) -> None:
+        """Open, and look whether it is sound. Raises sqlite3.Error, or ValueError for content."""
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5.0)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+        if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
+        last = self._db.execute("SELECT seq, hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
+        self._last: tuple[int, str] = (last[0], last[1]) if last else (0, GENESIS)
+        for table in ("held", "device", "kept"):
+            for (body,) in self._db.execute(f"SELECT body FROM {table}"):
+                _unseal(body)
+
+    def _set_aside(self, error: Exception) -> None:
+        """Keep the corrupt file for people to look at, and begin a new one."""
+        self._db.close()
+        for suffix in ("", "-wal", "-shm"):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.replace(part.with_name(f"{part.name}.bad"))
+        self._open()
+        self.salvaged = f"{self.path} was corrupt ({error}); it is kept as {self.path.name}.bad"
+
+    def _adopt(self, copy: dict[str, Any]) -> None:
+        """Take over what the copy holds and the database does not: it may have lost its end."""
+        if self.salvaged is None and copy.get("seq", 0) <= self._last[0]:
+            return
+        for point, (device, lease) in copy.get("held", {}).items():
+            self._hold(device, copy["devices"][device], [Lease(**{**lease, "certain": False})])
+            log.warning("held setpoint taken from the second copy", point=point)
+
+    def _hold(self, device: str, spec: Mapping[str, Any], leases: Iterable[Lease]) -> None:
+        sql = "INSERT OR REPLACE INTO device VALUES (?, ?)"
+        self._db.execute(sql, (device, _seal(spec)))
+        rows = [(x.point, device, _seal(x)) for x in leases]
+        self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", rows)
 
     def intend(
         self, now_s: float, cycle: str, kind: str, device: Device, leases: Sequence[Lease]
     ) -> int:
-        """Make an intent durable: the entry, what may now be held, how to reach the device."""
+        """Make an intent durable: the entry, what may now be held, how to reach the device.
+
+        Giving back may use the reserve of a full disk.
+        """
         body = {
-            "cycle": cycle,
-            "move": kind,
-            "device": device.id,
-            "leases": [asdict(x) for x in leases],
-        }
-        spec = json.dumps(device_to_json(device), sort_keys=True)
+            "cycle": cycle, "move": kind, "device": device.id, "leases": list(leases),
+            "boot": self._stamp() if self._stamp else None,
+        }  # fmt: skip
 
-        def also(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (device.id, spec))
-            _hold(db, device.id, leases)
+        def also() -> None:
+            self._hold(device.id, device_to_json(device), leases)
 
-        return self._append(now_s, "intent", body, also)
+        try:
+            return self._append(now_s, "intent", body, also, copy=True)
+        except JournalError:
+            if not kind.startswith("give_back") or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            return self._append(now_s, "intent", body, also, copy=True)
 
     def outcome(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> None:
         """Record what came of an intent, and which leases still stand."""
-        body = {"intent": intent, "receipts": [_receipt(o.receipt) for o in outcomes]}
+        receipts = [
+            {"receipt": type(o.receipt).__name__.lower(), **asdict(o.receipt)} for o in outcomes
+        ]
 
-        def also(db: sqlite3.Connection) -> None:
-            for outcome in outcomes:
-                point, lease = outcome.receipt.point, outcome.lease
+        def also() -> None:
+            for point, lease in ((o.receipt.point, o.lease) for o in outcomes):
                 if lease is None:
-                    db.execute("DELETE FROM held WHERE point = ?", (point,))
+                    self._db.execute("DELETE FROM held WHERE point = ?", (point,))
                 else:
-                    sql = "UPDATE held SET body = ? WHERE point = ?"
-                    db.execute(sql, (_dump(asdict(lease)), point))
+                    self._update(lease)
 
-        self._append(now_s, "outcome", body, also)
+        self._append(now_s, "outcome", {"intent": intent, "receipts": receipts}, also, copy=True)
 
     def note(self, now_s: float, kind: str, body: Mapping[str, Any]) -> int:
         """Add an act to the log: a mode change, a command, a renewal, a rollback."""
         return self._append(now_s, kind, body, None)
 
-    def renew(self, now_s: float, leases: Iterable[Lease]) -> None:
-        """Move the expiry of leases we keep, and nothing else of them: what they hold may have
-        changed since they were chosen. A journal act, nothing on the wire."""
-        expiry = {lease.point: lease.expires_s for lease in leases}
+    def renew(self, now_s: float, leases: Sequence[Lease]) -> None:
+        """Record leases with a later expiry: a journal act, nothing on the wire."""
 
-        def also(db: sqlite3.Connection) -> None:
-            sql = "UPDATE held SET body = json_set(body, '$.expires_s', ?) WHERE point = ?"
-            db.executemany(sql, [(until_s, point) for point, until_s in expiry.items()])
+        def also() -> None:
+            for lease in leases:
+                self._update(lease)
 
-        self._append(now_s, "renew", {"expires_s": expiry}, also)
+        self._append(now_s, "renew", {"expires_s": {x.point: x.expires_s for x in leases}}, also)
+
+    def _update(self, lease: Lease) -> None:
+        sql = "UPDATE held SET body = ? WHERE point = ?"
+        self._db.execute(sql, (_seal(lease), lease.point))
 
     def held(self) -> dict[str, Lease]:
         """The setpoints that may stand on a device because of us, by point."""
         rows = self._query("SELECT body FROM held ORDER BY point")
-        return {lease.point: lease for (body,) in rows for lease in [Lease(**json.loads(body))]}
+        return {lease.point: lease for (body,) in rows for lease in [Lease(**_unseal(body))]}
 
     def devices(self) -> dict[str, Device]:
         """The devices that held setpoints live on, rebuilt from the journal alone."""
         rows = self._query("SELECT id, body FROM device WHERE id IN (SELECT device FROM held)")
-        return {name: device_from_json(json.loads(body)) for name, body in rows}
+        return {name: device_from_json(_unseal(body)) for name, body in rows}
+
+    def latest(self, kind: str, limit: int) -> list[dict[str, Any]]:
+        """The last entries of one kind, newest first."""
+        sql = "SELECT at_s, body FROM entry WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        return [{"at_s": at_s, **json.loads(body)} for at_s, body in self._query(sql, kind, limit)]
 
     def keep(self, key: str, value: Any) -> None:
         """Store a small value that survives a restart."""
-        self._transact(
-            lambda db: db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, _dump(value)))
-        )
+        sql, row = "INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, _seal(value))
+        self._transact(lambda: self._db.execute(sql, row))
 
     def kept(self, key: str) -> Any:
         """Return a value stored with `keep`, or None."""
         rows = self._query("SELECT body FROM kept WHERE key = ?", key)
-        return json.loads(rows[0][0]) if rows else None
-
-    def entries(self, since_seq: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        """The log from `since_seq` (exclusive), oldest first."""
-        rows = self._query(
-            "SELECT seq, at_s, kind, body FROM entry WHERE seq > ? ORDER BY seq LIMIT ?",
-            since_seq,
-            limit,
-        )
-        return [{"seq": s, "at_s": t, "kind": k, **json.loads(b)} for s, t, k, b in rows]
-
-    def verify(self) -> int | None:
-        """Follow the hash chain. Returns the first entry that does not fit, or None."""
-        previous, expected = GENESIS, 1
-        for seq, at_s, kind, body, found in self._db.execute("SELECT * FROM entry ORDER BY seq"):
-            if seq != expected or found != _link(previous, seq, at_s, kind, body):
-                return int(expected)
-            previous, expected = found, seq + 1
-        return None
+        return _unseal(rows[0][0]) if rows else None
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
 
-    def _append(self, now_s: float, kind: str, body: Mapping[str, Any], also: Any) -> int:
+    def _append(
+        self,
+        now_s: float,
+        kind: str,
+        body: Mapping[str, Any],
+        also: Callable[[], None] | None,
+        copy: bool = False,
+    ) -> int:
         """Append one entry and what goes with it, as one durable transaction."""
-        text, new_hash, seq = _dump(body), "", 0
+        text, seq = strict_json(body), self._last[0] + 1
+        new_hash = link(self._last[1], seq, now_s, kind, text)
 
-        def write(db: sqlite3.Connection) -> None:
-            nonlocal new_hash, seq
-            seq = db.execute("SELECT coalesce(max(seq), 0) + 1 FROM entry").fetchone()[0]
-            new_hash = _link(self._last_hash, seq, now_s, kind, text)
-            db.execute(
-                "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (seq, now_s, kind, text, new_hash)
-            )
+        def write() -> None:
+            row = (seq, now_s, kind, text, new_hash)
+            self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
             if also is not None:
-                also(db)
+                also()
+            if copy:
+                self._write_copy(seq)
 
         self._transact(write)
-        self._last_hash = new_hash
+        self._last = (seq, new_hash)
         return seq
 
-    def _transact(self, write: Any) -> None:
+    def _write_copy(self, seq: int) -> None:
+        """What is held after this transaction, beside the last entry that is surely committed."""
+        held = self._db.execute("SELECT point, device, body FROM held").fetchall()
+        sql = "SELECT id, body FROM device WHERE id IN (SELECT device FROM held)"
+        content = {
+            "seq": seq, "before": self._last,
+            "held": {point: (device, _unseal(body)) for point, device, body in held},
+            "devices": {name: _unseal(body) for name, body in self._db.execute(sql)},
+        }  # fmt: skip
+        _replace(copy_path(self.path), _seal(content))
+
+    def _transact(self, write: Callable[[], object]) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            write(self._db)
+            write()
             self._db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             if self._db.in_transaction:
@@ -176,32 +250,59 @@ class Journal:
             raise JournalError(f"{self.path}: {error}: check the disk") from error
 
 
-def _hold(db: sqlite3.Connection, device: str, leases: Sequence[Lease]) -> None:
-    for lease in leases:
-        db.execute(
-            "INSERT OR REPLACE INTO held VALUES (?, ?, ?)",
-            (lease.point, device, _dump(asdict(lease))),
-        )
+def link(previous: str, seq: int, at_s: float, kind: str, body: str) -> str:
+    """The hash of an entry, which ties it to the one before."""
+    return _sha256(f"{previous}|{seq}|{at_s!r}|{kind}|{body}")
 
 
-def _receipt(receipt: Receipt) -> dict[str, Any]:
-    return {"receipt": type(receipt).__name__.lower(), **asdict(receipt)}
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _link(previous: str, seq: int, at_s: float, kind: str, body: str) -> str:
-    return hashlib.sha256(f"{previous}|{seq}|{at_s!r}|{kind}|{body}".encode()).hexdigest()
+def _seal(value: Any) -> str:
+    """A value with its checksum: SQLite has none of its own."""
+    text = strict_json(value)
+    return strict_json([_sha256(text), text])
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(_finite(value), sort_keys=True, allow_nan=False)
+def _unseal(sealed: str) -> Any:
+    """The value behind a seal. Raises ValueError when it is not what was sealed."""
+    found = json.loads(sealed)
+    if not isinstance(found, list) or len(found) != 2 or _sha256(str(found[1])) != found[0]:
+        raise ValueError("a stored value does not fit its checksum")
+    return json.loads(found[1])
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: what is not a number is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
+def read_copy(path: Path) -> dict[str, Any]:
+    """The second copy, or nothing when there is none or it is not whole."""
+    try:
+        content: dict[str, Any] = _unseal(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file's content durably: all of it or nothing, whatever is cut off."""
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _fill(path: Path) -> None:
+    """Lay the reserve, if there is room: its absence must not stop anything."""
+    if path.exists():
+        return
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+    except OSError:
+        path.unlink(missing_ok=True)

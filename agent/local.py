@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 
 from agent.core import Agent
+from agent.memory import KILL_FILE as KILL_FILE
 from agent.operations import Caller, call
 
 log = structlog.get_logger(__name__)
 
 MAX_LINE = 65_536
 SOCKET = "control.sock"
-KILL_FILE = "KILL"
 
 
 class LocalDoor:

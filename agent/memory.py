@@ -1,10 +1,14 @@
-"""What the control state keeps across restarts: modes and budgets, in the journal.
+"""What the control state keeps across restarts: modes, budgets, latches, in the journal.
 
-Times are kept on the boot clock with the boot id, so that a stepped wall clock neither opens
-a budget early nor locks it. After another boot history is unknown: everything waits.
+Budgets are read off the journal's own intents, so that nothing can be written and forgotten.
+They are counted on the boot clock with the boot id: a stepped wall clock neither opens a
+budget early nor locks it. What another boot did has an unknown age, and an unknown age means
+waiting; so does a journal that had to be salvaged, and then the agent starts as advisory.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,11 +18,14 @@ from agent.journal import Journal
 from config.site import Site
 from control import modes
 from control.modes import Modes
-from control.state import ControlState, Spent
-from control.types import Mode
+from control.state import DAY_S, PROTECTIVE, ControlState, Owed, Spent, Trip
+from control.types import Ending, Mode, Target
 from drivers.gate import JournalError
 
 log = structlog.get_logger("skadi")
+
+KILL_FILE = "KILL"  # in data_dir: while it is there, the kill switch is on
+INTENTS = 10_000  # as far back as a day's budget can reach
 
 
 class Memory:
@@ -27,50 +34,115 @@ class Memory:
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal = journal
         self._clock = clock
+        self._latches: dict[str, Any] = {}
+
+    @property
+    def kill_file(self) -> Path:
+        """The kill switch as a file, for when nothing else works."""
+        return self._journal.path.parent / KILL_FILE
 
     def recall(self, site: Site) -> ControlState:
-        """The control state to start with. A journal that can't be read means advisory."""
-        stored = self._stored_modes()
-        state = ControlState(modes=modes.initial(site, stored), leases=self._journal.held())
-        kept = self._journal.kept("budgets") or {}
-        now_s, boot_s = self._clock.now_s(), self._clock.boot_s()
-        same_boot = kept.get("boot_id") == self._clock.boot_id
-        spent = {}
-        for name, (since_boot_s, day, count) in kept.get("spent", {}).items():
-            age_s = boot_s - since_boot_s if same_boot else 0.0
-            spent[name] = Spent(now_s - max(age_s, 0.0), int(day), int(count))
-        return replace(
-            state,
-            spent=spent,
-            yielded=dict(kept.get("yielded", {})),
-            quarantined=dict(kept.get("quarantined", {})),
-        )
+        """The control state to start with. What a former run holds is owed to its devices."""
+        now_s, salvaged = self._clock.now_s(), self._journal.salvaged
+        running = modes.initial(site, self._stored_modes())
+        if self.kill_file.exists():
+            running = replace(running, killed=True)
+        if salvaged:
+            log.critical("journal salvaged: advisory until a person raises it", reason=salvaged)
+            running = replace(running, mode=Mode.ADVISORY)
+        held = {k: x for k, x in self._journal.held().items() if k in site.points}
+        owed = {k: Owed(Ending(k, Target.BASELINE, "left by a former run"), now_s) for k in held}
+        latches = self._journal.kept("latches") or {}
+        offset_s = self._same_boot_offset_s(latches)
+        return ControlState(
+            modes=running, leases=held, owed=owed, spent=self._spent(site),
+            yielded=dict(latches.get("yielded", {})),
+            quarantined=dict(latches.get("quarantined", {})),
+            trips={i: Trip(now_s, True, True) for i in latches.get("tripped", ())},
+            held_back={k: (t + offset_s if offset_s is not None else now_s + site.optimizer.hold_back_s)
+                       for k, t in latches.get("held_back", {}).items()},
+            commissioned=frozenset(self._journal.kept("commissioned") or ()),
+        )  # fmt: skip
 
     def keep_modes(self, now: Modes) -> None:
-        """Store the running modes."""
+        """Store the running modes; the kill switch as a file too, which needs no journal."""
         body = {
             "ceiling": now.ceiling.value, "allowed": sorted(now.allowed), "mode": now.mode.value,
-            "armed": sorted(now.armed), "killed": now.killed,
+            "armed": sorted(now.armed), "barred": sorted(now.barred), "killed": now.killed,
         }  # fmt: skip
+        try:
+            if now.killed:
+                self.kill_file.touch()
+            else:
+                self.kill_file.unlink(missing_ok=True)
+        except OSError as error:
+            log.critical("the kill file can't be changed", error=str(error))
         self._keep("modes", body)
 
-    def keep_budgets(self, state: ControlState) -> None:
-        """Store budgets, yields and quarantine."""
-        offset_s = self._clock.boot_s() - self._clock.now_s()
-        spent = {name: (s.last_s + offset_s, s.day, s.count) for name, s in state.spent.items()}
-        body = {"boot_id": self._clock.boot_id, "spent": spent,
-                "yielded": dict(state.yielded), "quarantined": dict(state.quarantined)}  # fmt: skip
-        self._keep("budgets", body)
+    def keep_latches(self, state: ControlState, site: Site) -> None:
+        """Store what stays until a person or time ends it: yields, quarantine, trips, hold-backs.
+
+        holds: (id, scope) of interlocks that keep everything as it is, for `skadi release`.
+        """
+        latched = {i for i, trip in state.trips.items() if trip.latched}
+        body = {
+            "boot_id": self._clock.boot_id,
+            "offset_s": self._clock.boot_s() - self._clock.now_s(),
+            "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
+            "tripped": sorted(latched),
+            "holds": [(x.id, x.scope) for x in site.interlocks if x.id in latched and x.action == "hold"],
+            "held_back": dict(state.held_back),
+        }  # fmt: skip
+        if {**body, "offset_s": 0} == {**self._latches, "offset_s": 0}:
+            return
+        if self._keep("latches", body):
+            self._latches = body
+
+    def keep_commissioned(self, points: Iterable[str]) -> None:
+        """Store which actuators a person has commissioned."""
+        self._keep("commissioned", sorted(points))
+
+    def _same_boot_offset_s(self, latches: Mapping[str, Any]) -> float | None:
+        """What to add to stored times to have them on this run's clock; None: not known."""
+        if latches.get("boot_id") != self._clock.boot_id:
+            return None
+        return float(latches["offset_s"]) - (self._clock.boot_s() - self._clock.now_s())
+
+    def _spent(self, site: Site) -> dict[str, Spent]:
+        """Every equipment's and point's budget, from the intents on disk."""
+        now_s, boot_s, boot_id = self._clock.now_s(), self._clock.boot_s(), self._clock.boot_id
+        spent: dict[str, Spent] = {}
+        if self._journal.salvaged:
+            everything = site.writable_points.values()
+            return {name: Spent(now_s, now_s) for p in everything for name in (p.key, p.equipment)}
+        for intent in self._journal.latest("intent", INTENTS):  # newest first
+            boot = intent.get("boot") or (None, 0.0)
+            age_s = max(boot_s - boot[1], 0.0) if boot[0] == boot_id else 0.0
+            if age_s > DAY_S or now_s - intent["at_s"] > 2 * DAY_S:
+                continue
+            points = [p for x in intent["leases"] if (p := site.points.get(x["point"]))]
+            names = {p.equipment for p in points} | {p.key for p in points}
+            if intent["move"].startswith(PROTECTIVE):
+                names |= {PROTECTIVE + p.equipment for p in points}
+            counts = not intent["move"].startswith("give_back")
+            for name in names:
+                last = spent.get(name, Spent(now_s - age_s)).last_s
+                count = spent[name].count if name in spent else 0
+                spent[name] = Spent(last, now_s - age_s, count + counts)
+        return spent
 
     def _stored_modes(self) -> Modes | None:
         kept: dict[str, Any] | None = self._journal.kept("modes")
         if not kept:
             return None
         return Modes(Mode(kept["ceiling"]), frozenset(kept["allowed"]), Mode(kept["mode"]),
-                     frozenset(kept["armed"]), bool(kept["killed"]))  # fmt: skip
+                     frozenset(kept["armed"]), bool(kept["killed"]),
+                     frozenset(kept.get("barred", ())))  # fmt: skip
 
-    def _keep(self, key: str, body: dict[str, Any]) -> None:
+    def _keep(self, key: str, body: Any) -> bool:
         try:
             self._journal.keep(key, body)
         except JournalError as error:
             log.critical("journal can't be written", error=str(error))
+            return False
+        return True

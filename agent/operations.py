@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.core import Agent
+from config.checks import unknown_scope
+from config.schema import Scope
 from control.modes import Event, Modes, Refusal
 from control.state import Trip
 
@@ -24,7 +26,7 @@ class NoArguments(BaseModel):
 class ScopeArguments(NoArguments):
     """An operation on one armed scope."""
 
-    scope: str
+    scope: Scope
 
 
 class PointArguments(NoArguments):
@@ -85,6 +87,8 @@ def modes_json(modes: Modes) -> dict[str, Any]:
 def _mode_event(event: Event) -> Function:
     async def run(agent: Agent, arguments: Any, caller: Caller) -> Result:
         scope = getattr(arguments, "scope", "")
+        if scope and (nowhere := unknown_scope(agent.site, scope)):
+            return Result(False, {"reason": nowhere})
         result = await agent.change_mode(event, scope, caller.channel, caller.role)
         if isinstance(result, Refusal):
             return Result(False, {"reason": result.reason}, refused=True)
@@ -121,7 +125,7 @@ async def _resume(agent: Agent, arguments: PointArguments, caller: Caller) -> Re
     yielded = {k: v for k, v in state.yielded.items() if k != point}
     quarantined = {k: v for k, v in state.quarantined.items() if k != point}
     agent.control = replace(state, yielded=yielded, quarantined=quarantined)
-    agent.memory.keep_budgets(agent.control)
+    agent.memory.keep_latches(agent.control, agent.site)
     return Result(True, {"resumed": point})
 
 
@@ -131,6 +135,7 @@ async def _reset(agent: Agent, arguments: InterlockArguments, caller: Caller) ->
     if arguments.id not in agent.control.trips:
         return Result(False, {"reason": f"no interlock {arguments.id!r}"})
     agent.control = replace(agent.control, trips={**agent.control.trips, arguments.id: Trip()})
+    agent.memory.keep_latches(agent.control, agent.site)
     return Result(True, {"reset": arguments.id})
 
 

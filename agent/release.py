@@ -1,35 +1,37 @@
 """Gives back every setpoint that may stand on a device because of us. Needs only the journal
 and the drivers: no configuration, no broker, no history. Safe to run twice.
 
-systemd runs it whenever the agent stops, for any reason. Bounded in time; what can't be given
-back stays in the journal and is said.
+systemd runs it whenever the agent stops, for any reason, and the agent itself when it starts.
+Cooling first, then work. Bounded in time; what can't be given back stays in the journal and is
+said. What an interlock holds still is left as it is: nothing moves until a person has looked.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import structlog
 
 from agent.clock import Clock, WallClock
-from agent.journal import Journal
-from config.site import Device, Point
-from control.types import Applied, Lease, Outcome, Overridden, Target
-from drivers.contract import Driver
+from agent.executor import Executor
+from agent.journal import Journal, copy_path
+from config.site import Point
+from control.modes import in_scope
+from control.types import Applied, Ending, Overridden, Receipt, Target
+from drivers.contract import Driver, DriverError
 from drivers.gate import Gate, JournalError
 from drivers.registry import make_driver
 
 log = structlog.get_logger(__name__)
 
-ROUNDS = 5
-PAUSE_S = 2.0
+DEADLINE_S = 25.0  # wall time, the last try included
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What was given back, what an operator holds, and what still stands."""
+    """What was given back, what an operator holds, and what still stands, with why."""
 
     given_back: tuple[str, ...]
     yielded: tuple[str, ...]
@@ -39,72 +41,75 @@ class Released:
 async def release(
     journal_path: Path, environ: Mapping[str, str], clock: Clock | None = None
 ) -> Released:
-    """Give everything back. Raises JournalError when the journal can't be read."""
-    clock = clock or WallClock()
-    if not journal_path.exists():
+    """Give everything back. Raises JournalError when neither the journal nor its copy is there."""
+    if not any(path.exists() for path in (journal_path, copy_path(journal_path))):
         return Released((), (), {})
-    journal = Journal(journal_path)
+    clock = clock or WallClock()
+    journal = Journal(journal_path, lambda: (clock.boot_id, clock.boot_s()))
     drivers: dict[str, Driver] = {}
     try:
-        devices = journal.devices()
-        drivers = {name: make_driver(device, environ) for name, device in devices.items()}
-        gate = Gate(_points(devices), drivers, journal, lambda _point: False)
-        return await _rounds(journal, gate, devices, clock)
+        left: dict[str, str] = {}
+        for name, device in journal.devices().items():
+            try:
+                drivers[name] = make_driver(device, environ)
+            except DriverError as error:
+                left |= {p.key: str(error) for p in device.points}
+        return await _rounds(journal, drivers, clock, left)
     finally:
         await asyncio.gather(*(d.close() for d in drivers.values()), return_exceptions=True)
         journal.close()
 
 
-def _points(devices: Mapping[str, Device]) -> dict[str, Point]:
-    return {p.key: p for d in devices.values() for p in d.points}
+def _never_ran(path: Path) -> bool:
+    return not path.exists() and not copy_path(path).exists()
 
 
 async def _rounds(
-    journal: Journal, gate: Gate, devices: Mapping[str, Device], clock: Clock
+    journal: Journal, drivers: Mapping[str, Driver], clock: Clock, unreachable: Mapping[str, str]
 ) -> Released:
-    given_back: list[str] = []
-    yielded: list[str] = []
-    left: dict[str, str] = {}
-    points = _points(devices)
-    for attempt in range(ROUNDS):
-        held = journal.held()
-        if not held:
-            break
-        if attempt:
-            await clock.sleep_s(PAUSE_S)
-        left = {}
-        outcomes = await asyncio.gather(
-            *(_one(gate, group, clock.now_s()) for group in _changes(held, points))
-        )
-        for outcome in (o for group in outcomes for o in group):
-            match outcome.receipt:
-                case Applied(point, _):
-                    given_back.append(point)
-                case Overridden(point, _, _):
-                    yielded.append(point)
-                case other:
-                    left[other.point] = repr(other)
-    else:
-        log.error("setpoints are left on devices", left=left)
-    return Released(tuple(given_back), tuple(yielded), left)
-
-
-def _changes(held: Mapping[str, Lease], points: Mapping[str, Point]) -> list[list[Lease]]:
-    """Leases that are one change together: the traffic shares of a router; else one by one."""
-
-    def group(lease: Lease) -> str:
-        point = points[lease.point]
-        return point.equipment if point.quantity == "traffic_share_pct" else point.key
-
-    ordered = sorted(held.values(), key=group)
-    return [list(leases) for _, leases in groupby(ordered, group)]
-
-
-async def _one(gate: Gate, leases: list[Lease], now_s: float) -> list[Outcome]:
+    """Try until everything is back, or the time is up."""
+    points = {p.key: p for d in drivers.values() for p in d.device.points}
+    executor = Executor(Gate(points, drivers, journal, lambda _point: False), points, clock)
+    left = {k: unreachable.get(k, "its device is not in the journal") for k in journal.held()}
+    still = {k: f"interlock {i} holds it" for k, i in _held_still(journal, points).items()}
+    done: dict[str, Receipt] = {}
     try:
-        return await gate.give_back(leases, Target.BASELINE, now_s)
+        async with asyncio.timeout(DEADLINE_S):
+            while wanted := [k for k in executor.held if k not in still]:
+                for outcome in await executor.end([_ending(k) for k in wanted]):
+                    receipt = outcome.receipt
+                    done[receipt.point] = receipt
+                    left[receipt.point] = repr(receipt)
+                if any(k in executor.held for k in wanted):
+                    await asyncio.sleep(PAUSE_S)
+    except TimeoutError:
+        log.error("setpoints are left on devices", after_s=DEADLINE_S)
+    gone = {k: r for k, r in done.items() if k not in executor.held}
+    yielded = tuple(k for k, r in gone.items() if isinstance(r, Overridden))
+    _latch(journal, yielded)
+    return Released(
+        tuple(k for k, r in gone.items() if isinstance(r, Applied)),
+        yielded,
+        {k: still.get(k, why) for k, why in left.items() if k not in gone},
+    )
+
+
+def _ending(key: str) -> Ending:
+    return Ending(key, Target.BASELINE, "released")
+
+
+def _held_still(journal: Journal, points: Mapping[str, Point]) -> dict[str, str]:
+    """The points that a tripped interlock holds, with its id."""
+    holds = (journal.kept("latches") or {}).get("holds", ())
+    return {k: name for name, scope in holds for k, p in points.items() if in_scope(p, scope)}
+
+
+def _latch(journal: Journal, yielded: Iterable[str]) -> None:
+    """What an operator holds stays theirs when the agent is back."""
+    latches = journal.kept("latches") or {}
+    why = dict.fromkeys(yielded, "changed by another hand while the agent was away")
+    try:
+        if why:
+            journal.keep("latches", {**latches, "yielded": {**latches.get("yielded", {}), **why}})
     except JournalError as error:
-        # Giving back must not depend on a disk: but what can't be recorded can't be proven,
-        # so it is tried again in the next round and said if it stays so.
-        log.critical("journal can't be written", error=str(error))
-        return []
+        log.critical("a yield can't be recorded", points=list(why), error=str(error))

@@ -81,7 +81,7 @@ class Running:
         self.drivers: dict[str, Driver] = {
             d.id: make_driver(d, environ) for d in site.devices if d.protocol != "push"
         }
-        self.journal = Journal(self.folder / "journal.db")
+        self.journal = Journal(self.folder / "journal.db", lambda: (clock.boot_id, clock.boot_s()))
         self.agent = Agent(site, clock, self.journal, self._gate, model)
         self.history = History(site, clock, environ)
         self.mirror = Mirror(site, clock, environ) if site.mqtt else None

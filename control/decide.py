@@ -21,7 +21,7 @@ from control.layout import Layout
 from control.monitor import Monitor
 from control.moves import Knob, knobs
 from control.slow_loop import Judgement
-from control.state import ControlState, Learning, Spent
+from control.state import NEVER, ControlState, Learning
 from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
 
 HANDED_BACK = frozenset({"traffic_share_pct", "admission_pct", "batch_window_ms"})
@@ -180,9 +180,9 @@ def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tu
 
 def _reserved(case: Case, proposal: Proposal) -> ControlState:
     names = {case.point(c.point).equipment for c in proposal.changes}
-    day = int(case.snapshot.now_s // leases.DAY_S)
-    spent = {**case.state.spent, **{n: Spent(case.snapshot.now_s, day) for n in names}}
-    return replace(case.state, spent=spent)
+    before, now_s = case.state.spent, case.snapshot.now_s
+    spent = {n: before.get(n, NEVER).again(now_s, counts=False) for n in names}
+    return replace(case.state, spent={**before, **spent})
 
 
 def _closed_incidents(case: Case, found: list[fast_loop.Trouble]) -> ControlState:

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config.quantities import SAFE_DIRECTION
+from config.quantities import SAFE_DIRECTION, WORK
 from config.site import Point, Writable
 from control.features import worst_inlets
-from control.layout import Layout
+from control.layout import Layout, Positions
 from control.modes import in_scope, may_write
-from control.state import ControlState, Spent
+from control.state import NEVER, PROTECTIVE, ControlState
 from control.types import Change, Denial, Kind, Permit, Proposal, Snapshot, Verdict
 
 PERMIT_S = 20.0  # a permit not used within this is void: the snapshot behind it is old
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
-DAY_S = 86_400.0
+RACK_MARGIN = 0.95  # of the limit
+BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,16 @@ def _known(case: Case, proposal: Proposal) -> str | None:
     points = [c.point for c in proposal.changes]
     if not points or len(set(points)) != len(points):
         return "a proposal changes each of its points once"
+    state, site = case.state, case.layout.site
     for key in points:
-        if key not in case.layout.site.writable_points:
+        if key not in site.writable_points:
             return f"{key} is not writable"
-        if reason := case.state.quarantined.get(key) or case.state.yielded.get(key):
+        if not site.simulated and key not in state.commissioned:
+            return f"{key} is not commissioned: skadi commission {key}"
+        if reason := state.quarantined.get(key) or state.yielded.get(key):
             return f"{key}: {reason}"
+        if (owed := state.owed.get(key)) is not None:
+            return f"{key} is being given back: {owed.ending.reason}"
     return None
 
 
@@ -98,10 +104,28 @@ def _fresh(case: Case, proposal: Proposal) -> str | None:
     for change in proposal.changes:
         if case.snapshot.value(change.point) is None:
             return f"{change.point} has no good reading"
-    for row in _rows(case, proposal):
-        inlets = case.snapshot.take(case.layout.row_inlets[case.layout.rows.index(row)])
-        if len(inlets) and np.isnan(inlets).mean() > 0.25:
-            return f"row {row}: {int(np.isnan(inlets).sum())} of {len(inlets)} inlets have no good reading"
+    for row in _rows(case, proposal) or (None,):
+        inlets = case.snapshot.take(_inlets(case, row))
+        where, blind = f"row {row}" if row else "hall", int(np.isnan(inlets).sum())
+        if blind > BLIND_SHARE * len(inlets):
+            return f"{where}: {blind} of {len(inlets)} inlets have no good reading"
+        if not len(inlets) and any(
+            case.point(c.point).quantity not in WORK for c in proposal.changes
+        ):
+            return f"{where}: no inlet is measured"
+    return None
+
+
+def _inlets(case: Case, row: str | None) -> Positions:
+    """The inlets of a row; the hall's where there is no row, or none is measured in it."""
+    mine = case.layout.row_inlets[case.layout.rows.index(row)] if row else case.layout.inlets
+    return mine if len(mine) else case.layout.inlets
+
+
+def _direction(case: Case, proposal: Proposal) -> str | None:
+    """What is exempt as protective must be so: every change towards its safe side."""
+    if proposal.kind == Kind.PROTECTIVE and towards_risk(case, proposal):
+        return "a protective move goes in the safe direction only"
     return None
 
 
@@ -148,22 +172,19 @@ def _rate(case: Case, proposal: Proposal) -> str | None:
     interval_s = case.layout.site.limits.write_interval_s
     for change in proposal.changes:
         point = case.point(change.point)
-        bounds = limits_of(point)
-        if _writes_today(spent.get(point.key), now_s) >= bounds.max_writes_per_day:
+        bounds, equipment = limits_of(point), point.equipment
+        if spent.get(point.key, NEVER).today(now_s) >= bounds.max_writes_per_day:
             return f"{point.key}: {bounds.max_writes_per_day} writes today already"
-        if proposal.kind is Kind.PROTECTIVE:
-            if case.state.incidents.get(point.equipment) is not None:
-                return f"{point.equipment}: its protective move of this incident is made"
-            continue
-        for name, wait_s in ((point.equipment, interval_s), (point.key, bounds.min_interval_s)):
-            since_s = now_s - spent[name].last_s if name in spent else np.inf
-            if since_s < wait_s:
+        waits = [(equipment, interval_s), (point.key, bounds.min_interval_s)]
+        if proposal.kind == Kind.PROTECTIVE:  # exempt, but once an incident and an interval
+            if equipment in case.state.incidents:
+                return f"{equipment}: its protective move of this incident is made"
+            waits = [(PROTECTIVE + equipment, interval_s)]
+        for name, wait_s in waits:
+            since_s = now_s - spent.get(name, NEVER).last_s
+            if not since_s >= wait_s:
                 return f"{name}: changed {max(since_s, 0.0):.0f} s ago, interval {wait_s:g} s"
     return None
-
-
-def _writes_today(spent: Spent | None, now_s: float) -> int:
-    return spent.count if spent is not None and spent.day == int(now_s // DAY_S) else 0
 
 
 def _at_once(case: Case, proposal: Proposal) -> str | None:
@@ -185,10 +206,13 @@ def _predicted(case: Case, proposal: Proposal) -> str | None:
     if worst_c and not predicted_c <= limits.inlet_max_c - INLET_MARGIN_K:
         return f"inlet {worst_c:.1f} -> {predicted_c:.1f} degC, limit {limits.inlet_max_c:g}"
     latency = case.snapshot.take(case.layout.latency)
-    if effect.latency_ms > 0 and not np.isnan(latency).all():
-        predicted_ms = float(np.nanmax(latency)) + effect.latency_ms
-        if predicted_ms > limits.latency_p95_max_ms * (1 - LATENCY_MARGIN):
-            return f"p95 -> {predicted_ms:.0f} ms, limit {limits.latency_p95_max_ms:g}"
+    if latency.size and not effect.latency_ms <= 0:
+        worst_ms = float(np.fmax.reduce(latency))  # NaN when none is known
+        predicted_ms = worst_ms + effect.latency_ms
+        if not predicted_ms <= limits.latency_p95_max_ms * (1 - LATENCY_MARGIN):
+            return (
+                f"p95 {worst_ms:.0f} -> {predicted_ms:.0f} ms, limit {limits.latency_p95_max_ms:g}"
+            )
     return None
 
 
@@ -206,25 +230,28 @@ def _rows(case: Case, proposal: Proposal) -> tuple[str, ...]:
 
 
 def _rack_power(case: Case, proposal: Proposal) -> str | None:
-    """More work into a row whose racks are near their power limit is refused."""
-    shares = [c for c in proposal.changes if case.point(c.point).quantity == "traffic_share_pct"]
-    limit_kw = case.layout.site.limits.rack_max_kw
-    rack_kw = case.layout.rack_kw.sum(case.snapshot.values)
-    for change in shares:
-        row = case.point(change.point).row
-        if change.old is None or row is None or change.new <= change.old:
+    """More work into a row whose racks are near their power limit, or unknown, is refused."""
+    limit_kw, racks = case.layout.site.limits.rack_max_kw, case.layout.rack_kw
+    for change in proposal.changes:
+        point = case.point(change.point)
+        if point.quantity != "traffic_share_pct" or point.row is None or not _more(change):
             continue
-        racks_kw = rack_kw[case.layout.row_racks(row)]
-        if racks_kw.size and np.nan_to_num(racks_kw).max() > 0.95 * limit_kw:
-            return f"row {row}: a rack at {np.nanmax(racks_kw):.1f} kW, limit {limit_kw:g}"
+        mine = case.layout.row_racks(point.row)
+        worst_kw = float(np.fmax.reduce(racks.sum(case.snapshot.values)[mine], initial=-np.inf))
+        if racks.counts[mine].any() and not 0 <= worst_kw <= RACK_MARGIN * limit_kw:
+            return f"row {point.row}: a rack at {worst_kw:.1f} kW, limit {limit_kw:g}"
     return None
+
+
+def _more(change: Change) -> bool:
+    return change.old is None or change.new > change.old
 
 
 def _deviation(case: Case, proposal: Proposal) -> str | None:
     """No move towards risk where operation is already far from what it was trained on."""
     if case.tau_persist is None or not towards_risk(case, proposal) or proposal.loop == "fast":
         return None
-    for row in _rows(case, proposal):
+    for row in _rows(case, proposal) or case.layout.rows:
         finding = case.state.findings.get(f"row:{row}")
         if finding is None or finding.state == "unknown":
             return f"row {row}: the monitor does not know its state"
@@ -255,6 +282,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("mode", _mode),
     ("interlock", _interlocks),
     ("freshness", _fresh),
+    ("direction", _direction),
     ("envelope", _envelope),
     ("step", _step),
     ("deadband", _deadband),

@@ -1,7 +1,8 @@
 """Interlocks as data: a comparison that stops what it guards, latched until a person resets it.
 
-A missing input counts as tripped for as long as it is missing. Decides only whether an interlock has tripped; what follows
-is the guardrails' (no new moves) and the leases' (hold, release, safe value).
+A missing input counts as tripped for as long as it is missing. Decides only whether an
+interlock has tripped; what follows is the guardrails' (no new moves) and the endings' (hold,
+release, safe value).
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ def _next(lock: Interlock, snapshot: Snapshot, trip: Trip) -> Trip:
         return trip
     value = snapshot.value(lock.point)
     if value is None:
-        return Trip(trip.since_s, tripped=True)
+        dark_s = trip.dark_s if trip.dark_s is not None else snapshot.now_s
+        return Trip(trip.since_s, tripped=True, dark_s=dark_s)
     if not _beyond(lock, value):
         return Trip()
     since_s = trip.since_s if trip.since_s is not None else snapshot.now_s

@@ -1,101 +1,60 @@
-"""Which setpoints we hold must be given back now, and how the books change with an outcome.
+"""How the books change: leases that are prolonged, what an outcome does to budgets and latches.
 
-A setpoint is a lease, not a possession. Decides endings (expired, killed, disarmed, blind,
-tripped) and keeps budgets; never writes, never extends a lease whose ground is gone.
+A setpoint is a lease, not a possession (control.endings says when it ends). Keeps budgets;
+never writes, never extends a lease whose ground is gone.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from config.quantities import SAFE_DIRECTION
+from control.endings import endings as endings
 from control.guardrails import Case
-from control.modes import in_scope, may_write
-from control.state import ControlState, Spent
+from control.modes import in_scope
+from control.state import NEVER, PROTECTIVE, ControlState, Spent
 from control.types import (
     Applied,
-    Ending,
     Failed,
     Lease,
     Mismatch,
     Outcome,
     Overridden,
     Permit,
-    Target,
     Unknown,
 )
-
-DAY_S = 86_400.0
-BLIND_SHARE = 0.5  # of the inlets that a lease rests on
-
-
-def endings(case: Case) -> list[Ending]:
-    """The leases that must end now. Cooling first, so that work comes back to a cold hall."""
-    found = [e for lease in case.state.leases.values() if (e := _ending(case, lease))]
-    return sorted(found, key=lambda e: (not _is_cooling(case, e.point), e.point))
-
-
-def _ending(case: Case, lease: Lease) -> Ending | None:
-    point = case.point(lease.point)
-    if case.state.modes.killed:
-        return Ending(lease.point, Target.BASELINE, "kill switch")
-    for lock in case.layout.site.interlocks:
-        trip = case.state.trips.get(lock.id)
-        if trip is not None and trip.tripped and in_scope(point, lock.scope):
-            if lock.action == "hold":
-                return None  # nothing moves, not even back, until a person has looked
-            target = Target.SAFE if lock.action == "safe_value" else Target.BASELINE
-            return Ending(lease.point, target, f"interlock {lock.id}")
-    if not may_write(case.state.modes, point):
-        return Ending(lease.point, Target.BASELINE, "no longer armed")
-    if not lease.certain:
-        return Ending(lease.point, Target.BASELINE, "its outcome is unknown")
-    if reason := _blind(case, lease):
-        return Ending(lease.point, Target.SAFE, reason)
-    if case.snapshot.now_s >= lease.expires_s:
-        return Ending(lease.point, Target.BASELINE, "its lease has run out")
-    return None
-
-
-def _blind(case: Case, lease: Lease) -> str | None:
-    """Why a lease has lost the readings it rests on: its row's inlets, or the hall's."""
-    layout, point = case.layout, case.point(lease.point)
-    where = layout.row_inlets[layout.rows.index(point.row)] if point.row else layout.inlets
-    if not len(where):
-        return None
-    patience_s = layout.site.limits.release_after_s
-    dark = case.snapshot.age_s[where] > patience_s
-    if dark.mean() > BLIND_SHARE:
-        aisle = f"row {point.row}" if point.row else "hall"
-        return f"{aisle}: {int(dark.sum())} of {len(where)} inlets silent for over {patience_s:g} s"
-    return None
-
-
-def _is_cooling(case: Case, key: str) -> bool:
-    return case.point(key).about.unit in ("degC",) or "rpm" in case.point(key).quantity
 
 
 def renewable(case: Case) -> list[Lease]:
     """The leases that still stand on good ground, with their new expiry."""
     lease_s = case.layout.site.limits.lease_s
     until_s = case.snapshot.now_s + lease_s
-    ending = {e.point for e in endings(case)}
+    ending = {e.point for e in endings(case)} | set(case.state.owed)
     return [
         replace(lease, expires_s=until_s)
         for lease in case.state.leases.values()
-        if lease.point not in ending and lease.expires_s - case.snapshot.now_s < 0.7 * lease_s
+        if lease.point not in ending
+        and not _guard_is_dark(case, lease)
+        and lease.expires_s - case.snapshot.now_s < 0.7 * lease_s
     ]
 
 
-def with_renewed(state: ControlState, renewed: Iterable[Lease]) -> ControlState:
-    """The state with these leases' new expiry. Only the expiry: what a lease holds may have
-    changed since they were chosen, and one that has ended stays ended."""
-    expiry = {x.point: x.expires_s for x in renewed}
-    kept = {
-        k: replace(x, expires_s=expiry[k]) if k in expiry else x for k, x in state.leases.items()
-    }
-    return replace(state, leases=kept)
+def _guard_is_dark(case: Case, lease: Lease) -> bool:
+    """True when an interlock over this lease is tripped or can't be read: it is not prolonged."""
+    trips, point = case.state.trips, case.point(lease.point)
+    return any(
+        (trip := trips.get(lock.id)) is not None and trip.tripped and in_scope(point, lock.scope)
+        for lock in case.layout.site.interlocks
+    )
+
+
+def reserved(case: Case, permit: Permit) -> ControlState:
+    """The state while a permit is carried out: nobody else may change its equipment meanwhile."""
+    now_s, points = case.snapshot.now_s, [case.point(c.point) for c in permit.proposal.changes]
+    spent = dict(case.state.spent)
+    for name in {p.equipment for p in points} | {p.key for p in points}:
+        spent[name] = spent.get(name, NEVER).again(now_s, counts=False)
+    return replace(case.state, spent=spent)
 
 
 def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlState:
@@ -106,11 +65,12 @@ def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlS
     equipment = {case.point(o.receipt.point).equipment for o in touched}
     spent = dict(state.spent)
     for name in (*sorted(equipment), *(o.receipt.point for o in touched)):
-        spent[name] = _spend(spent.get(name), now_s)
+        spent[name] = spent.get(name, NEVER).again(now_s)
     incidents = dict(state.incidents)
     fast_holds = dict(state.fast_holds)
     if permit.proposal.kind == "protective":
         incidents |= dict.fromkeys(equipment, permit.proposal.id)
+        spent |= {PROTECTIVE + e: Spent(now_s, now_s, 1) for e in equipment}
     if permit.proposal.loop == "fast":
         until_s = now_s + case.layout.site.limits.write_interval_s
         fast_holds |= dict.fromkeys(equipment, until_s)
@@ -124,8 +84,7 @@ def after_ending(case: Case, outcomes: list[Outcome]) -> ControlState:
     for outcome in outcomes:
         if isinstance(outcome.receipt, Applied | Unknown | Mismatch):
             name = case.point(outcome.receipt.point).equipment
-            before = spent.get(name)
-            spent[name] = Spent(now_s, before.day if before else 0, before.count if before else 0)
+            spent[name] = spent.get(name, NEVER).again(now_s, counts=False)
     gone = {o.receipt.point for o in outcomes if o.lease is None}
     left = tuple(
         v for v in state.verifications if not any(c.point in gone for c in v.proposal.changes)
@@ -150,12 +109,6 @@ def _with_outcomes(state: ControlState, outcomes: list[Outcome]) -> ControlState
             case _:
                 pass
     return replace(state, leases=leases, yielded=yielded, quarantined=quarantined)
-
-
-def _spend(before: Spent | None, now_s: float) -> Spent:
-    day = int(now_s // DAY_S)
-    count = before.count if before is not None and before.day == day else 0
-    return Spent(now_s, day, count + 1)
 
 
 def hottest_c(case: Case, row: str | None) -> float:

@@ -18,6 +18,7 @@ from control.types import Mode
 
 HOST_CHANNELS = frozenset({"cli", "file", "signal"})
 RAISING_ROLES = frozenset({"engineer"})
+SCOPES = frozenset({"row", "zone", "equipment"})  # beside "hall"
 
 
 class Event(StrEnum):
@@ -33,13 +34,17 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """The running mode, the armed scopes and the kill switch, under the file's ceiling."""
+    """The running mode, the armed scopes and the kill switch, under the file's ceiling.
+
+    barred: scopes disarmed inside an armed one (a row of an armed hall).
+    """
 
     ceiling: Mode
     allowed: frozenset[str]  # the scopes that the file arms at most
     mode: Mode
     armed: frozenset[str]
     killed: bool = False
+    barred: frozenset[str] = frozenset()
 
     @property
     def may_act(self) -> bool:
@@ -64,10 +69,10 @@ def initial(site: Site, stored: Modes | None) -> Modes:
     # A scope the file newly arms stays unarmed until a person arms it, unless the file
     # has changed: then the person who edited it on the host has decided.
     edited = (stored.ceiling, stored.allowed) != (ceiling, allowed)
-    armed = allowed if edited and not stored.killed else stored.armed & allowed
     if edited and not stored.killed:
-        mode = ceiling
-    return Modes(ceiling, allowed, mode, armed, stored.killed)
+        return Modes(ceiling, allowed, ceiling, allowed)
+    armed = stored.armed if "hall" in allowed else stored.armed & allowed
+    return Modes(ceiling, allowed, mode, armed, stored.killed, stored.barred)
 
 
 def step(modes: Modes, event: Event, scope: str, channel: str, role: str) -> Modes | Refusal:
@@ -77,29 +82,33 @@ def step(modes: Modes, event: Event, scope: str, channel: str, role: str) -> Mod
     if event is Event.LOWER:
         return replace(modes, mode=Mode.ADVISORY)
     if event is Event.DISARM:
-        gone = modes.armed if scope in ("", "hall") else frozenset({scope})
-        return replace(modes, armed=modes.armed - gone)
+        if scope in ("", "hall"):
+            return replace(modes, armed=frozenset(), barred=frozenset())
+        return replace(modes, armed=modes.armed - {scope}, barred=modes.barred | {scope})
     if channel not in HOST_CHANNELS or role not in RAISING_ROLES:
         return Refusal(f"{event} needs an engineer on the host, not {role} over {channel}")
     if event is Event.CLEAR:
-        return replace(modes, killed=False, mode=Mode.ADVISORY)
+        return replace(modes, killed=False, mode=Mode.ADVISORY) if modes.killed else modes
     if modes.killed:
         return Refusal("the kill switch is on: clear it first (skadi kill --clear)")
     if modes.ceiling is not Mode.CLOSED_LOOP:
         return Refusal("the site file says advisory: edit agent.mode on the host and restart")
     if event is Event.RAISE:
         return replace(modes, mode=Mode.CLOSED_LOOP)
-    if scope not in modes.allowed:
+    if not modes.allowed & {scope, "hall"}:
         return Refusal(f"the site file does not arm {scope!r}: edit agent.armed and restart")
-    return replace(modes, armed=modes.armed | {scope})
+    barred = frozenset() if scope == "hall" else modes.barred - {scope}
+    return replace(modes, armed=modes.armed | {scope}, barred=barred)
 
 
 def in_scope(point: Point, scope: str) -> bool:
     """True when a scope (hall, row:A, zone:Z, equipment:E) takes in this point."""
     kind, _, name = scope.partition(":")
-    return kind == "hall" or getattr(point, kind) == name
+    return scope == "hall" or (kind in SCOPES and getattr(point, kind) == name)
 
 
 def may_write(modes: Modes, point: Point) -> bool:
-    """True when this point may be written now: closed loop, not killed, its scope armed."""
-    return modes.may_act and any(in_scope(point, scope) for scope in modes.armed)
+    """True when this point may be written now: closed loop, not killed, armed and not barred."""
+    if not modes.may_act or any(in_scope(point, scope) for scope in modes.barred):
+        return False
+    return any(in_scope(point, scope) for scope in modes.armed)

@@ -8,16 +8,43 @@ from numpy.typing import NDArray
 
 from control.modes import Modes
 from control.monitor import MonitorState
-from control.types import Effect, Finding, Lease, Proposal
+from control.types import Effect, Ending, Finding, Lease, Proposal
+
+
+DAY_S = 86_400.0
+PROTECTIVE = "protective:"  # before an equipment: the budget of its exempt moves
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The rate budget of one equipment or point: when it last changed, and how often today."""
+    """The rate budget of one equipment or point: when it last changed, and how often in the
+    24 hours that began at since_s."""
 
     last_s: float
-    day: int = 0
+    since_s: float = 0.0
     count: int = 0
+
+    def today(self, now_s: float) -> int:
+        """How many changes count against the daily limit."""
+        return self.count if now_s - self.since_s < DAY_S else 0
+
+    def again(self, now_s: float, counts: bool = True) -> "Spent":
+        """The budget after one more change; giving back starts an interval but does not count."""
+        if now_s - self.since_s < DAY_S:
+            return Spent(now_s, self.since_s, self.count + counts)
+        return Spent(now_s, now_s, int(counts))
+
+
+NEVER = Spent(-float("inf"), -float("inf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A giving back that was decided and is not done: tried again at due_s, less and less often."""
+
+    ending: Ending
+    due_s: float
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +66,13 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """An interlock's state: beyond its bound since when, tripped now, and latched by a reading
-    until a person resets it."""
+    """An interlock's state: beyond its bound since when, tripped now, latched by a reading until
+    a person resets it, and since when its input can't be read."""
 
     since_s: float | None = None
     tripped: bool = False
     latched: bool = False
+    dark_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +100,9 @@ class ControlState:
 
     spent: by equipment id and by point key. incidents: equipment -> the incident that used
     its one protective move. held_back: "move|scope" -> until when. yielded: points an operator
-    holds, with why. quarantined: points whose read-back lied. inlet_trend: (n_racks, 2) last
-    inlet and its smoothed slope in K/s, at trend_s.
+    holds, with why. quarantined: points whose read-back lied. owed: what must still be given
+    back, by point. commissioned: points whose actuator a person has tried. inlet_trend:
+    (n_racks, 2) last inlet and its smoothed slope in K/s, at trend_s.
     """
 
     modes: Modes
@@ -83,6 +112,8 @@ class ControlState:
     held_back: Mapping[str, float] = field(default_factory=dict)
     yielded: Mapping[str, str] = field(default_factory=dict)
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    owed: Mapping[str, Owed] = field(default_factory=dict)
+    commissioned: frozenset[str] = frozenset()
     verifications: tuple[Verification, ...] = ()
     trips: Mapping[str, Trip] = field(default_factory=dict)
     findings: Mapping[str, Finding] = field(default_factory=dict)

@@ -164,12 +164,11 @@ class Target(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A lease that must end, to what, and why. yields: another hand has it, leave it alone."""
+    """A lease that must end, to what, and why."""
 
     point: str
     target: Target
     reason: str
-    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)

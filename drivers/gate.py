@@ -1,24 +1,30 @@
 """Ring two: the only code that reaches a driver's raw write.
 
-Two entries. `apply(permit)` checks again, on its own, what ring one has checked: the permit's
-expiry, the allow-list, the hard envelope, arming, the priority. `give_back(leases)` writes
-nothing but a journaled value, the point's safe_value, or Null, and is never blocked. There
-is no flag to skip a check. The intent is durable in the journal before the wire is touched;
-no intent, no write. Never retries, never decides what is wanted.
+Two entries. `apply(permit)` checks again, on its own and against what the device holds now,
+what ring one has checked: the permit's expiry and single use, the allow-list, the hard
+envelope, step and direction, arming, the priority. `give_back(points)` writes nothing but a
+journaled value, the point's safe_value, or Null, and is never blocked. There is no flag to
+skip a check. The intent is durable in the journal before the wire is touched; no intent, no
+write (giving back rests on the intent of the write it takes back, so a dying disk can't stop
+it). `held` is the book of what may stand on devices because of us, always as the journal has
+it. Never retries, never decides what is wanted.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Protocol
 
-from config.addresses import ModbusAddress
+import structlog
+
 from config.quantities import SAFE_DIRECTION
-from config.site import Device, Point
+from config.site import Device, Point, Writable
 from control.types import (
     Applied,
+    Change,
     Failed,
+    Kind,
     Lease,
     Mismatch,
     Outcome,
@@ -31,7 +37,10 @@ from control.types import (
 )
 from drivers.contract import Driver, DriverError, NotSent, Refused
 
+log = structlog.get_logger(__name__)
+
 OUR_PRIORITIES = range(9, 16)
+Now = Callable[[], float]
 
 
 class JournalError(Exception):
@@ -41,6 +50,10 @@ class JournalError(Exception):
 class Journal(Protocol):
     """What the gate needs of the journal."""
 
+    def held(self) -> dict[str, Lease]:
+        """The setpoints that may stand on a device because of us, by point."""
+        ...
+
     def intend(
         self, now_s: float, cycle: str, kind: str, device: Device, leases: Sequence[Lease]
     ) -> int:
@@ -48,7 +61,11 @@ class Journal(Protocol):
         ...
 
     def outcome(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> None:
-        """Record what came of an intent, and which leases still stand (0: no intent)."""
+        """Record what came of an intent (0: none), and which leases still stand."""
+        ...
+
+    def renew(self, now_s: float, leases: Sequence[Lease]) -> None:
+        """Record leases with a later expiry. Raises JournalError."""
         ...
 
 
@@ -66,73 +83,74 @@ class Gate:
         self._drivers = drivers
         self._journal = journal
         self._armed = armed
+        self._locks = {name: asyncio.Lock() for name in drivers}
+        self._used: dict[str, float] = {}
+        self.held = {k: x for k, x in journal.held().items() if k in points}
 
-    async def apply(
-        self, permit: Permit, leases: Mapping[str, Lease], now_s: float
-    ) -> list[Outcome]:
+    async def apply(self, permit: Permit, now: Now) -> list[Outcome]:
         """Carry out a permit, device by device; stops at the first that is not Applied.
 
         Returns an outcome for each point that was reached. Undoing an incomplete change is
         the caller's, by `give_back`.
         """
         changes = permit.proposal.changes
-        if reason := self._refusal(permit, now_s):
-            return [Outcome(Failed(c.point, reason), leases.get(c.point)) for c in changes]
+        if reason := self._used_up(permit, now()) or self._refusal(permit, now()):
+            return self._failed(changes, reason)
         done: list[Outcome] = []
-        for device, part in groupby(changes, lambda c: self._points[c.point].device):
-            wanted = {c.point: c.new for c in part}
-            results = await self._write(device, wanted, permit, leases, now_s)
+        for device in dict.fromkeys(self._points[c.point].device for c in changes):
+            part = [c for c in changes if self._points[c.point].device == device]
+            async with self._locks[device]:
+                results = await self._write(self._drivers[device], part, permit, now)
             done += results
             if not all(isinstance(o.receipt, Applied) for o in results):
                 break
         return done
 
-    async def give_back(
-        self, leases: Sequence[Lease], target: Target, now_s: float
-    ) -> list[Outcome]:
-        """End leases that are one change: relinquish, or the journaled or safe value.
+    async def give_back(self, keys: Sequence[str], target: Target, now: Now) -> list[Outcome]:
+        """End leases on one device that are one change: to Null, a journaled or the safe value.
 
         Never blocked by a rule. Yields to an operator: a value that is neither ours nor what
-        we replaced stays. Raises JournalError when the intent can't be made durable.
+        we replaced stays. Points without a lease are left out.
         """
-        points = {lease.point: self._points[lease.point] for lease in leases}
-        driver = self._drivers[next(iter(points.values())).device]
-        values = {x.point: ending_value(points[x.point], x, target) for x in leases}
-        try:
-            found = await driver.present(list(points.values()))
-        except DriverError as error:
-            reason = f"can't be read before giving back: {error}"
-            return [Outcome(Unknown(x.point, reason), x) for x in leases]
-        if any(
-            values[x.point] is not None and not _is_ours(points[x.point], x, found[x.point])
-            for x in leases
-        ):  # one of them is an operator's: what is one change is theirs as a whole
-            yielded = [
-                Outcome(Overridden(x.point, found[x.point].priority, found[x.point].value), None)
-                for x in leases
-            ]
-            self._journal.outcome(now_s, 0, yielded)
-            return yielded
-        endings = [_ending(x, values[x.point], found[x.point], now_s) for x in leases]
-        move = f"give_back:{target}"
-        intent = self._journal.intend(now_s, leases[0].proposal, move, driver.device, endings)
-        receipts = await self._send(driver, values)
-        outcomes = [
-            Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
-            for x, doubt in zip(leases, endings, strict=True)
-        ]
-        self._journal.outcome(now_s, intent, outcomes)
-        return outcomes
+        devices = {self._points[k].device for k in keys if k in self.held}
+        if not devices:
+            return []
+        (device,) = devices
+        async with self._locks[device]:
+            leases = [self.held[k] for k in keys if k in self.held]  # as they are by now
+            return await self._end(self._drivers[device], leases, target, now) if leases else []
+
+    def prolong(self, leases: Sequence[Lease], now_s: float) -> None:
+        """Take over the expiry of these leases, where they still stand. Raises JournalError.
+
+        Only the expiry: what a lease holds may have changed since they were chosen.
+        """
+        kept = [replace(self.held[x.point], expires_s=x.expires_s)
+                for x in leases if x.point in self.held]  # fmt: skip
+        self._journal.renew(now_s, kept)
+        self.held |= {x.point: x for x in kept}
+
+    def _used_up(self, permit: Permit, now_s: float) -> str | None:
+        """A permit is for one change: a second use of it is refused."""
+        self._used = {name: until_s for name, until_s in self._used.items() if until_s >= now_s}
+        name = f"{permit.cycle}|{permit.proposal.id}"
+        if name in self._used:
+            return "the permit was used before"
+        self._used[name] = permit.expires_s
+        return None
 
     def _refusal(self, permit: Permit, now_s: float) -> str | None:
         """Why this permit must not reach a wire, or None."""
         if not permit.issued_s <= now_s <= permit.expires_s:
             return f"the permit is not valid now ({now_s - permit.issued_s:.0f} s old)"
-        for change in permit.proposal.changes:
+        changes = permit.proposal.changes
+        if len({c.point for c in changes}) != len(changes):
+            return "a point stands twice in one change"
+        for change in changes:
             point = self._points.get(change.point)
             if point is None or point.writable is None or point.device not in self._drivers:
                 return f"{change.point} is not on the allow-list"
-            if not point.writable.min <= change.new <= point.writable.max:
+            if not point.writable.min <= change.new <= point.writable.max:  # NaN fails too
                 return f"{change.new:g} is outside {point.writable.min:g}..{point.writable.max:g}"
             if not self._armed(point):
                 return f"{change.point} is not armed"
@@ -141,42 +159,108 @@ class Gate:
         return None
 
     async def _write(
-        self,
-        device: str,
-        wanted: Mapping[str, float],
-        permit: Permit,
-        leases: Mapping[str, Lease],
-        now_s: float,
+        self, driver: Driver, part: Sequence[Change], permit: Permit, now: Now
     ) -> list[Outcome]:
-        """Look, journal, write, read back: one device's part of a change."""
-        driver = self._drivers[device]
+        """Look, check, journal, write, read back: one device's part of a change."""
+        wanted = {c.point: c.new for c in part}
         points = [self._points[key] for key in wanted]
         try:
             found = await driver.present(points)
         except DriverError as error:
-            reason = f"can't be read before writing: {error}"
-            return [Outcome(Failed(key, reason), leases.get(key)) for key in wanted]
+            return self._failed(part, f"can't be read before writing: {error}")
         for point in points:
-            if taken := _taken(point, leases.get(point.key), found[point.key]):
-                return [
-                    Outcome(taken, None if isinstance(taken, Overridden) else leases.get(point.key))
-                ]
-        intended = [
-            _lease(p, wanted[p.key], found[p.key], leases.get(p.key), permit, now_s) for p in points
+            if taken := _taken(point, self.held.get(point.key), found[point.key]):
+                return [Outcome(taken, self.held.get(point.key))]
+            stride = _stride(point, wanted[point.key], found[point.key], permit.proposal.kind)
+            if stride is not None:
+                return self._failed(part, stride)
+        if reason := self._refusal(permit, now()):  # looking took time: killed, disarmed, late
+            return self._failed(part, reason)
+        doubts = [
+            _lease(p, wanted[p.key], found[p.key], self.held.get(p.key), permit, now())
+            for p in points
         ]
         try:
             intent = self._journal.intend(
-                now_s, permit.cycle, permit.proposal.move, driver.device, intended
+                now(), permit.cycle, permit.proposal.move, driver.device, doubts
             )
         except JournalError as error:
-            return [Outcome(Failed(key, f"journal: {error}"), leases.get(key)) for key in wanted]
+            return self._failed(part, f"journal: {error}")
+        before = {key: self.held.get(key) for key in wanted}
+        self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, wanted)
         outcomes = [
-            Outcome(receipts[x.point], _after_write(x, leases.get(x.point), receipts[x.point]))
-            for x in intended
+            Outcome(receipts[x.point], _after_write(x, before[x.point], receipts[x.point]))
+            for x in doubts
         ]
-        self._journal.outcome(now_s, intent, outcomes)
+        if self._record(now(), intent, outcomes):
+            return outcomes
+        reason = "the journal is lost: a change without a record does not stay"
+        return [
+            Outcome(Unknown(o.receipt.point, reason), o.lease)
+            if isinstance(o.receipt, Applied) else o
+            for o in outcomes
+        ]  # fmt: skip
+
+    async def _end(
+        self, driver: Driver, leases: Sequence[Lease], target: Target, now: Now
+    ) -> list[Outcome]:
+        """Look, yield or journal, write, read back: the end of leases that are one change."""
+        points = {x.point: self._points[x.point] for x in leases}
+        try:
+            found = await driver.present(list(points.values()))
+        except DriverError as error:
+            return _unknown(leases, f"can't be read before giving back: {error}")
+        values = {x.point: ending_value(points[x.point], x, target, now()) for x in leases}
+        slots = {k: _slot(points[k], found[k]) for k in values}
+        if any(s is None and not _limits(points[k]).relinquish for k, s in slots.items()):
+            return _unknown(leases, "its present value can't be read")
+        there = {k: points[k].same(slots[k], value) for k, value in values.items()}
+        if any(not there[x.point] and not _ours(points[x.point], x, slots[x.point])
+               for x in leases):  # an operator's, and what is one change is theirs as a whole  # fmt: skip
+            yielded = [Outcome(Overridden(k, found[k].priority, found[k].value,
+                                          "changed by another hand"), None) for k in values]  # fmt: skip
+            self._record(now(), 0, yielded)
+            return yielded
+        if all(x.certain and there[x.point] for x in leases):
+            # Nothing to write. After a doubt there is: a late write could still land.
+            stands = [(x, Applied(x.point, _number(found[x.point].value))) for x in leases]
+            done = [Outcome(r, _after_ending(x, x, target, r)) for x, r in stands]
+            self._record(now(), 0, done)
+            return done
+        doubts = [_ending(x, values[x.point], found[x.point], now()) for x in leases]
+        intent = 0
+        try:
+            intent = self._journal.intend(
+                now(), leases[0].proposal, f"give_back:{target}", driver.device, doubts
+            )
+        except JournalError as error:
+            log.critical("giving back without a record", points=list(values), error=str(error))
+        self.held |= {x.point: x for x in doubts}
+        receipts = await self._send(driver, values)
+        outcomes = [
+            Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
+            for x, doubt in zip(leases, doubts, strict=True)
+        ]
+        self._record(now(), intent, outcomes)
         return outcomes
+
+    def _failed(self, changes: Sequence[Change], reason: str) -> list[Outcome]:
+        return [Outcome(Failed(c.point, reason), self.held.get(c.point)) for c in changes]
+
+    def _record(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> bool:
+        """Book what stands now; False when the journal can't hold it (the intent still does)."""
+        for outcome in outcomes:
+            if outcome.lease is None:
+                self.held.pop(outcome.receipt.point, None)
+            else:
+                self.held[outcome.receipt.point] = outcome.lease
+        try:
+            self._journal.outcome(now_s, intent, outcomes)
+        except JournalError as error:
+            log.critical("an outcome can't be recorded", outcomes=repr(outcomes), error=str(error))
+            return False
+        return True
 
     async def _send(self, driver: Driver, values: Mapping[str, float | None]) -> dict[str, Receipt]:
         """Write raw, then prove it by reading back: slot, present value, active priority."""
@@ -190,142 +274,139 @@ class Gate:
         try:
             found = await driver.present([self._points[key] for key in values])
         except DriverError as error:
-            return {
-                key: Unknown(key, f"{reason or 'sent'}; can't be read back: {error}")
-                for key in values
-            }
+            why = f"{reason or 'sent'}; can't be read back: {error}"
+            return {key: Unknown(key, why) for key in values}
+        priority = driver.device.write_priority
         return {
-            key: self._proof(self._points[key], value, found[key], driver, reason)
+            key: _proof(self._points[key], value, found[key], priority, reason)
             for key, value in values.items()
         }
 
-    def _proof(
-        self, point: Point, value: float | None, found: Present, driver: Driver, reason: str
-    ) -> Receipt:
-        """Compare what the device holds with what was written."""
-        if value is None:
-            if found.ours is None:
-                return Applied(point.key, found.value if found.value is not None else math.nan)
-            return Mismatch(point.key, math.nan, found.ours)
-        slot = found.ours if _relinquishes(point) else found.value
-        if not same(point, slot, value):
-            # No answer and not there yet: it may still be carried out.
-            return Unknown(point.key, reason) if reason else Mismatch(point.key, value, slot)
-        if found.priority is not None and found.priority < driver.device.write_priority:
-            return Overridden(point.key, found.priority, found.value)
-        if not same(point, found.value, value):
-            return Mismatch(point.key, value, found.value)
-        return Applied(point.key, value)
 
-
-def same(point: Point, found: float | None, wanted: float | None) -> bool:
-    """True when two values are one to the device: within its resolution."""
-    if found is None or wanted is None:
-        return found is wanted
-    integer = isinstance(point.address, ModbusAddress) and "int" in point.address.type
-    resolution = abs(point.scale) * 0.5 if integer else 0.0
-    return abs(found - wanted) <= max(resolution, 1e-3 * max(1.0, abs(wanted)) * 0.5) + 1e-9
-
-
-def ending_value(point: Point, lease: Lease, target: Target) -> float | None:
+def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> float | None:
     """What giving back writes: a journaled value, the safe value, or None for Null.
 
-    Without a priority array, BASELINE means whichever is safer of baseline and safe_value.
+    Without a priority array, BASELINE means whichever is safer of baseline and safe_value. A
+    baseline that was read too long ago is not replayed where there is a safe_value.
     """
-    assert point.writable is not None
     if target is Target.PREVIOUS:
         return lease.previous
-    if point.writable.relinquish:
+    bounds = _limits(point)
+    if bounds.relinquish:
         return None
-    safe, direction = point.writable.safe_value, SAFE_DIRECTION.get(point.quantity, 0)
-    if safe is None or (
-        target is Target.BASELINE and direction == 0 and lease.baseline is not None
-    ):
+    safe, direction = bounds.safe_value, SAFE_DIRECTION.get(point.quantity, 0)
+    if safe is None:
         return lease.baseline
-    if target is Target.SAFE or lease.baseline is None:
+    age_s = math.inf if lease.baseline_s is None else now_s - lease.baseline_s
+    if target is Target.SAFE or lease.baseline is None or age_s > bounds.baseline_max_age_s:
         return safe
+    if direction == 0:
+        return lease.baseline
     return max(safe, lease.baseline, key=lambda value: value * direction)
 
 
-def _relinquishes(point: Point) -> bool:
-    return point.writable is not None and point.writable.relinquish
+def _limits(point: Point) -> Writable:
+    assert point.writable is not None  # on the allow-list, or it could never have been leased
+    return point.writable
 
 
-def _ending(lease: Lease, value: float | None, found: Present, now_s: float) -> Lease:
-    """The lease while it is being ended: the device may hold what it did, or what we write."""
-    fallback = found.value if found.value is not None else lease.value
-    previous = found.ours if value is None else found.value
-    return replace(
-        lease,
-        value=fallback if value is None else value,
-        previous=previous,
-        taken_s=now_s,
-        certain=False,
-    )
+def _slot(point: Point, found: Present) -> float | None:
+    """What the device holds where we write: our slot, or the value itself."""
+    return found.ours if _limits(point).relinquish else found.value
 
 
-def _after_write(doubt: Lease, before: Lease | None, receipt: Receipt) -> Lease | None:
-    """What stands after a write: ours, what stood before it, or a doubt that counts as ours."""
-    match receipt:
-        case Applied():
-            return replace(doubt, certain=True)
-        case Failed():
-            return before
-        case _:
-            return doubt
-
-
-def _after_ending(lease: Lease, doubt: Lease, target: Target, receipt: Receipt) -> Lease | None:
-    """What stands after giving back: nothing, our earlier value, or a doubt."""
-    if not isinstance(receipt, Applied):
-        return None if isinstance(receipt, Overridden) else doubt
-    if (
-        target is Target.PREVIOUS
-        and lease.previous is not None
-        and lease.previous != lease.baseline
-    ):
-        return replace(lease, value=lease.previous, certain=True)
-    return None
-
-
-def _taken(point: Point, lease: Lease | None, found: Present) -> Receipt | None:
-    """Why this point belongs to somebody else now, or None."""
-    if _relinquishes(point):
-        held = found.ours is not None
-        if lease is None and held:
-            return Failed(
-                point.key, "our slot of the priority array is not empty; release it first"
-            )
-        if lease is not None and lease.certain and not same(point, found.ours, lease.value):
-            return Overridden(point.key, found.priority, found.value)
-        if found.priority is not None and found.priority < min(OUR_PRIORITIES):
-            return Overridden(point.key, found.priority, found.value)
+def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:
+    """Why going from what the device holds now to `new` is not allowed, or None."""
+    old, most = _number(found.value), _limits(point).max_step
+    if kind == Kind.PROTECTIVE:
+        towards = (new - old) * SAFE_DIRECTION.get(point.quantity, 0) > 0 or point.same(old, new)
+        return None if towards else f"{point.key}: {old:g} -> {new:g} is not towards safety"
+    if abs(new - old) <= most * (1 + 1e-9) + point.grain:  # NaN fails too
         return None
-    if found.value is None:
-        return Failed(point.key, "its present value can't be read")
-    if lease is not None and not _is_ours(point, lease, found):
-        return Overridden(point.key, None, found.value)
-    return None
+    return f"{point.key}: a step of {abs(new - old):g} from {old:g} is over {most:g}"
 
 
-def _is_ours(point: Point, lease: Lease, found: Present) -> bool:
-    """True when the device holds what we wrote, or (outcome unknown) what stood before."""
-    if same(point, found.value, lease.value) or same(point, found.ours, lease.value):
-        return True
-    return not lease.certain and same(point, found.value, lease.previous)
+def _proof(
+    point: Point, value: float | None, found: Present, priority: int, reason: str
+) -> Receipt:
+    """Compare what the device holds with what was written: slot, value, active priority."""
+    if not point.same(_slot(point, found), value):
+        if reason:  # no answer and not there yet: it may still be carried out
+            return Unknown(point.key, reason)
+        return Mismatch(point.key, _number(value), _slot(point, found))
+    if value is None:
+        return Applied(point.key, _number(found.value))
+    if found.priority is not None and found.priority < priority:
+        return Overridden(point.key, found.priority, found.value, "an operator's priority rules")
+    if not point.same(found.value, value):
+        return Mismatch(point.key, value, found.value)
+    return Applied(point.key, value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _lease(
     point: Point, value: float, found: Present, held: Lease | None, permit: Permit, now_s: float
 ) -> Lease:
-    slot = found.ours if _relinquishes(point) else found.value
-    return Lease(
-        point.key,
-        baseline=held.baseline if held is not None else slot,
-        previous=slot,
-        value=value,
-        taken_s=now_s,
-        expires_s=permit.proposal.expires_s,
-        proposal=permit.proposal.id,
-        stood=held.stood if held is not None else found.value,
-    )
+    """What may stand once we write: a doubt until it is read back."""
+    slot, until_s, id_ = _slot(point, found), permit.proposal.expires_s, permit.proposal.id
+    if held is None:
+        return Lease(point.key, slot, slot, value, now_s, until_s, id_, False, found.value, now_s)
+    return replace(held, previous=slot, value=value, taken_s=now_s, expires_s=until_s,
+                   proposal=id_, certain=False)  # fmt: skip
+
+
+def _ending(lease: Lease, value: float | None, found: Present, now_s: float) -> Lease:
+    """The lease while it is being ended: the device may hold what it did, or what we write."""
+    if value is None:
+        return replace(lease, previous=found.ours, taken_s=now_s, certain=False)
+    return replace(lease, value=value, previous=found.value, taken_s=now_s, certain=False)
+
+
+def _after_write(doubt: Lease, before: Lease | None, receipt: Receipt) -> Lease | None:
+    """What stands after a write: ours, what stood before it, or a doubt that counts as ours."""
+    if isinstance(receipt, Failed):
+        return before
+    return replace(doubt, certain=True) if isinstance(receipt, Applied) else doubt
+
+
+def _after_ending(lease: Lease, doubt: Lease, target: Target, receipt: Receipt) -> Lease | None:
+    """What stands after giving back: nothing, our earlier value, or a doubt."""
+    if not isinstance(receipt, Applied):
+        return doubt
+    earlier = lease.previous
+    if target is not Target.PREVIOUS or earlier is None or earlier == lease.baseline:
+        return None
+    return replace(lease, value=earlier, previous=lease.baseline, certain=True)
+
+
+def _unknown(leases: Sequence[Lease], reason: str) -> list[Outcome]:
+    return [Outcome(Unknown(x.point, reason), x) for x in leases]
+
+
+def _taken(point: Point, lease: Lease | None, found: Present) -> Receipt | None:
+    """Why this point belongs to somebody else now, or None."""
+    slot = _slot(point, found)
+    if found.value is None:
+        return Failed(point.key, "its present value can't be read")
+    if lease is not None and not _ours(point, lease, slot):
+        lost = "our slot was emptied" if slot is None else "changed by another hand"
+        return Overridden(point.key, found.priority, found.value, lost)
+    if not _limits(point).relinquish:
+        return None
+    if found.slots is False:
+        return Failed(point.key, "has no priority array: set relinquish = false and a safe_value")
+    if lease is None and slot is not None:
+        return Failed(point.key, "our slot of the priority array is not empty; release it first")
+    if found.priority is not None and found.priority < min(OUR_PRIORITIES):
+        return Overridden(point.key, found.priority, found.value, "an operator's priority rules")
+    return None
+
+
+def _ours(point: Point, lease: Lease, value: float | None) -> bool:
+    """True when this is what we wrote, or (outcome unknown) what stood before."""
+    if point.same(value, lease.value):
+        return True
+    return not lease.certain and point.same(value, lease.previous)

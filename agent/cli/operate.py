@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
+from agent.audit import read_entries, verify
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
-from agent.journal import Journal
 from agent.local import KILL_FILE, ask
 from config.loader import load_site, site_environment
 from drivers.gate import JournalError
@@ -178,11 +178,10 @@ def log(config_path: Path, as_json: bool, since_seq: int, limit: int) -> None:
     path = _journal(config_path)
     if not path.exists():
         fail(f"{path} does not exist; has the agent run?")
-    journal = Journal(path)
     try:
-        entries = journal.entries(since_seq, limit)
-    finally:
-        journal.close()
+        entries = read_entries(path, since_seq, limit)
+    except JournalError as error:
+        fail(str(error))
     if as_json:
         print_json(entries)
         return
@@ -202,16 +201,11 @@ def audit(config_path: Path, as_json: bool, action: str) -> None:
     path = _journal(config_path)
     if not path.exists():
         fail(f"{path} does not exist; has the agent run?")
-    try:
-        journal = Journal(path)
-        broken = journal.verify()
-        journal.close()
-    except JournalError as error:
-        fail(str(error))
+    broken = verify(path)
     if as_json:
-        print_json({"ok": broken is None, "first_bad_entry": broken})
+        print_json({"ok": broken is None, "problem": broken})
     elif broken is None:
         click.echo("the log is whole")
     if broken is not None:
-        fail(f"entry {broken} does not fit the chain: the log was changed after it was written")
+        fail(f"{path}: {broken}")
     assert action == "verify"

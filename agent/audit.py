@@ -1,0 +1,65 @@
+"""Reads the journal's log for people and for proof. Never writes, and never repairs anything.
+
+Decides whether the log is what was written: every entry fits the hash of the one before it,
+numbers have no gap, the second copy knows no later entry, and the file is sound. Which is not
+proof against somebody who rewrites all of it and the copy: send the last hash elsewhere (MQTT,
+a log server) for that.
+"""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from agent.journal import GENESIS, copy_path, link, read_copy
+from drivers.gate import JournalError
+
+
+def read_entries(path: Path, since_seq: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+    """The log from `since_seq` (exclusive), oldest first. Raises JournalError."""
+    sql = "SELECT seq, at_s, kind, body FROM entry WHERE seq > ? ORDER BY seq LIMIT ?"
+    try:
+        with _connect(path) as db:
+            rows = db.execute(sql, (since_seq, limit)).fetchall()
+        return [{"seq": s, "at_s": t, "kind": k, **json.loads(b)} for s, t, k, b in rows]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
+
+
+def verify(path: Path) -> str | None:
+    """Follow the hash chain to its end. Returns what does not fit, or None."""
+    try:
+        with _connect(path) as db:
+            if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                return f"the file is damaged: {found}"
+            return _chain(db, read_copy(copy_path(path)))
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        return f"the file can't be read: {error}"
+
+
+def _chain(db: sqlite3.Connection, copy: dict[str, Any]) -> str | None:
+    previous, seq = GENESIS, 0
+    anchor = tuple(copy.get("before", (0, GENESIS)))
+    for found, at_s, kind, body, stored in db.execute("SELECT * FROM entry ORDER BY seq"):
+        seq += 1
+        if found != seq or stored != link(previous, seq, at_s, kind, body):
+            return f"entry {seq} does not fit the chain: the log was changed after it was written"
+        previous = stored
+        if anchor[0] == seq and anchor[1] != stored:
+            return f"entry {seq} is not the one that the second copy knows"
+    if seq < anchor[0]:
+        return f"the log ends at entry {seq}, the second copy knows entry {anchor[0]}"
+    return None
+
+
+class _connect:
+    """A read-only connection that is closed again; the writer may be at work beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._db
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()

@@ -1,0 +1,179 @@
+"""Which setpoints we hold must be given back now, to what, and why.
+
+A setpoint is a lease, not a possession: it ends when its ground is gone (killed, disarmed,
+tripped, blind, over a limit, changed by another hand, run out), and a giving back that was
+decided stays owed until it is done. Decides endings only; never writes, never extends.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from config.quantities import SAFE_DIRECTION, WORK
+from control.features import worst_inlets
+from control.guardrails import Case
+from control.modes import in_scope, may_write
+from control.state import ControlState, Owed
+from control.types import Applied, Ending, Lease, Outcome, Overridden, Target
+
+BLIND_HALL_SHARE = 0.5  # of the racks: from here on it is the hall that is blind, not an aisle
+RETRY_S = 10.0  # doubled with every try
+RETRY_MOST_S = 600.0
+
+
+def endings(case: Case) -> list[Ending]:
+    """The leases that must end now. Cooling first, so that work comes back to a cold hall."""
+    found = [e for lease in case.state.leases.values() if (e := _ending(case, lease))]
+    return _in_order(case, found)
+
+
+def all_of(case: Case, reason: str) -> list[Ending]:
+    """Everything that may be given back, because the agent stops: not what an interlock holds."""
+    held = [x for x in case.state.leases.values() if not _held_still(case, x)]
+    return _in_order(case, [Ending(x.point, Target.BASELINE, reason) for x in held])
+
+
+def _in_order(case: Case, found: list[Ending]) -> list[Ending]:
+    return sorted(found, key=lambda e: (case.point(e.point).quantity in WORK, e.point))
+
+
+def _ending(case: Case, lease: Lease) -> Ending | None:
+    """What the ground says, else what is owed; not again before it is due."""
+    if _held_still(case, lease):
+        return None
+    wanted, owed = _groundless(case, lease), case.state.owed.get(lease.point)
+    if owed is None:
+        if wanted is None and not lease.certain:
+            return Ending(lease.point, Target.BASELINE, "its outcome is unknown")
+        return wanted
+    if case.snapshot.now_s < owed.due_s:
+        return None
+    return wanted if wanted is not None and wanted.target is Target.SAFE else owed.ending
+
+
+def _held_still(case: Case, lease: Lease) -> bool:
+    """True when an interlock that a reading has tripped says: nothing moves, not even back."""
+    if case.state.modes.killed:
+        return False
+    return any(
+        lock.action == "hold"
+        and (trip := case.state.trips.get(lock.id)) is not None
+        and trip.latched
+        and in_scope(case.point(lease.point), lock.scope)
+        for lock in case.layout.site.interlocks
+    )
+
+
+def _groundless(case: Case, lease: Lease) -> Ending | None:
+    """Why this lease has lost its ground, whichever reason weighs most."""
+    key, point, state = lease.point, case.point(lease.point), case.state
+    if state.modes.killed:
+        return Ending(key, Target.BASELINE, "kill switch")
+    for lock in case.layout.site.interlocks:
+        trip = state.trips.get(lock.id)
+        if trip is None or not trip.tripped or not in_scope(point, lock.scope):
+            continue
+        if trip.latched and lock.action != "hold":
+            target = Target.SAFE if lock.action == "safe_value" else Target.BASELINE
+            return Ending(key, target, f"interlock {lock.id}")
+        patience_s = case.layout.site.limits.release_after_s
+        if trip.dark_s is not None and case.snapshot.now_s - trip.dark_s > patience_s:
+            return Ending(key, Target.BASELINE, f"interlock {lock.id} can't be read")
+    if not may_write(state.modes, point):
+        return Ending(key, Target.BASELINE, "no longer armed")
+    if key in state.yielded or key in state.quarantined:
+        return Ending(key, Target.BASELINE, state.yielded.get(key) or state.quarantined[key])
+    if reason := _blind(case, lease) or _over(case, lease):
+        return Ending(key, Target.SAFE, reason)
+    if reason := _changed(case, lease):
+        return Ending(key, Target.BASELINE, reason)
+    if case.snapshot.now_s >= lease.expires_s:
+        return Ending(key, Target.BASELINE, "its lease has run out")
+    return None
+
+
+def _blind(case: Case, lease: Lease) -> str | None:
+    """Why a lease has lost the readings it rests on.
+
+    Cooling rests on the inlets: an aisle is blind when one of its racks is, the hall when half of
+    them are. Work rests on latency: blind when none of it is known.
+    """
+    layout, point = case.layout, case.point(lease.point)
+    patience_s, age_s = layout.site.limits.release_after_s, case.snapshot.age_s
+    if point.quantity in WORK:
+        where = layout.row_latency[layout.rows.index(point.row)] if point.row else layout.latency
+        dark = age_s[where] > patience_s
+        return f"latency silent for over {patience_s:g} s" if dark.size and dark.all() else None
+    youngest_s = np.full(len(layout.racks), np.inf)
+    np.fmin.at(youngest_s, layout.rack_of_inlet, age_s[layout.inlets])
+    seen = np.isin(np.arange(len(layout.racks)), layout.rack_of_inlet)
+    mine = seen & layout.row_racks(point.row) if point.row else seen
+    blind = youngest_s[mine if mine.any() else seen] > patience_s
+    most = 0.0 if point.row and mine.any() else BLIND_HALL_SHARE
+    if not blind.size or blind.mean() <= most:
+        return None
+    aisle = f"row {point.row}" if point.row else "hall"
+    return f"{aisle}: inlets of {int(blind.sum())} of {len(blind)} racks silent for over {patience_s:g} s"
+
+
+def _over(case: Case, lease: Lease) -> str | None:
+    """An inlet over its limit where a lease keeps cooling from its safe value."""
+    point, limit_c = case.point(lease.point), case.layout.site.limits.inlet_max_c
+    direction = SAFE_DIRECTION.get(point.quantity, 0)
+    stood = lease.stood if lease.stood is not None else lease.baseline
+    if point.quantity in WORK or direction == 0 or stood is None:
+        return None
+    if (lease.value - stood) * direction >= 0:
+        return None  # it cools at least as hard as what it replaced
+    inlets = worst_inlets(case.layout, case.snapshot)
+    mine = case.layout.row_racks(point.row) if point.row else np.ones(len(inlets), dtype=bool)
+    worst_c = float(np.fmax.reduce(inlets[mine], initial=-np.inf))
+    return f"inlet {worst_c:.1f} degC is over {limit_c:g}" if worst_c > limit_c else None
+
+
+def _changed(case: Case, lease: Lease) -> str | None:
+    """A value on the device that is not the one we wrote, read after we wrote it."""
+    point, at = case.point(lease.point), case.snapshot.index[lease.point]
+    value = case.snapshot.value(lease.point)
+    read_s = case.snapshot.now_s - case.snapshot.age_s[at]
+    if value is None or not lease.certain or read_s <= lease.taken_s:
+        return None
+    if point.same(value, lease.value):
+        return None
+    return f"another hand set {value:g} where we had {lease.value:g}"
+
+
+def owing(state: ControlState, wanted: Iterable[Ending], now_s: float) -> ControlState:
+    """The state that owes these endings: what is decided stays decided."""
+    before = state.owed
+    new = {
+        e.point: Owed(e, now_s, before[e.point].tries if e.point in before else 0) for e in wanted
+    }
+    return replace(state, owed={**before, **new})
+
+
+def hurried(state: ControlState, now_s: float) -> ControlState:
+    """The state in which nothing that is owed waits for its next try: modes have changed."""
+    owed = {k: replace(debt, due_s=min(debt.due_s, now_s)) for k, debt in state.owed.items()}
+    return replace(state, owed=owed)
+
+
+def settled(
+    state: ControlState, outcomes: Iterable[Outcome], held: Mapping[str, Lease], now_s: float
+) -> ControlState:
+    """The state after endings were tried: done with, or owed still and tried later.
+
+    held: the leases as the gate books them now.
+    """
+    owed = dict(state.owed)
+    for outcome in outcomes:
+        point, receipt = outcome.receipt.point, outcome.receipt
+        debt = owed.pop(point, None)
+        if debt is None:
+            continue
+        if outcome.lease is not None and not isinstance(receipt, Applied | Overridden):
+            wait_s = min(RETRY_S * 2.0**debt.tries, RETRY_MOST_S)
+            owed[point] = Owed(debt.ending, now_s + wait_s, debt.tries + 1)
+    owed = {k: debt for k, debt in owed.items() if k in held}
+    return replace(state, owed=owed, leases=dict(held))

@@ -1,0 +1,1 @@
+"""Proofs of the promises: what Skadi may never do, tried from every side."""

@@ -1,0 +1,1 @@
+"""Judges that know only what went over the wire: no import of drivers/ or control/."""
