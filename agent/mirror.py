@@ -15,6 +15,7 @@ not finite never leave: their value is null and the quality says why.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -40,7 +41,7 @@ class Mirror:
         site: Site,
         clock: Clock,
         environ: Mapping[str, str] | None = None,
-        version: str = "",
+        version: str | None = None,
         nonce: str = "",
     ) -> None:
         if site.mqtt is None:
@@ -48,7 +49,7 @@ class Mirror:
         self._site = site
         self._clock = clock
         self._environ = environ
-        self._version = version
+        self._version = metadata.version("skadi") if version is None else version
         self._root = f"{site.mqtt.base_topic}/{site.id}/{site.area}"
         self._seq: dict[str, int] = {}
         self._link = Link(self._root, f"skadi-{site.id}-{site.area}", nonce, site.mqtt)

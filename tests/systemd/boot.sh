@@ -3,6 +3,7 @@
 # usage: boot.sh REPO. The network is the host's; /etc, /run, /tmp and /var/lib are private.
 set -e
 repo=$1
+mount --make-rshared /  # within this namespace, as a booted machine has it
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd/system /run/units /run/bin /run/etc /run/repo
 mount --bind "$repo" /run/repo

@@ -89,9 +89,9 @@ class Booted:
         inside.write_text(text)
         inside.chmod(0o644)
 
-    def drop_in(self, unit: str, text: str) -> None:
+    def drop_in(self, unit: str, text: str, name: str = "50-test") -> None:
         """Override parts of a unit's [Service] section."""
-        self.write(f"/run/units/{unit}.d/50-test.conf", f"[Service]\n{text}\n")
+        self.write(f"/run/units/{unit}.d/{name}.conf", f"[Service]\n{text}\n")
         self.run("systemctl", "daemon-reload")
 
     def show(self, unit: str, what: str) -> str:

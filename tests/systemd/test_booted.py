@@ -1,5 +1,6 @@
 """Our units under a real systemd: the sandbox lets the agent work, and ends are handled."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import peer
+from tests.agent.mosquitto import Listener, Mosquitto
+from tests.peers import peer, until
 from tests.systemd.booted import REPO, Booted
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
@@ -117,9 +119,10 @@ class Hall:
             cwd=REPO, stdout=self._said, stderr=self._said,
         )  # fmt: skip
 
-    def site(self) -> str:
-        """The site file, in closed loop, with its data where the unit keeps it."""
-        text = self.file.read_text()
+    def site(self, more: str = "") -> str:
+        """The site file, in closed loop, with its data where the unit keeps it; `more` goes to
+        [agent]."""
+        text = self.file.read_text().replace("[agent]\n", f"[agent]\n{more}\n", 1)
         for key, value in (("mode", '"closed_loop"'), ("armed", '["hall"]'),
                            ("data_dir", '"/var/lib/skadi"')):  # fmt: skip
             text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.M)
@@ -178,14 +181,34 @@ def test_a_stalled_agent_is_killed_and_every_setpoint_given_back(
     assert hall.setpoints() == before
 
 
-def test_a_clean_stop_gives_back_by_itself(booted: Booted, hall: Hall) -> None:
+async def test_a_clean_stop_gives_back_by_itself_and_says_goodbye(
+    booted: Booted, hall: Hall, tmp_path: Path
+) -> None:
+    words = ["-c", "-b", str(tmp_path / "passwords"), "skadi", "from-a-credential"]
+    setter = await asyncio.create_subprocess_exec(peer("mosquitto_passwd"), *words)
+    assert await setter.wait() == 0
+    broker = await Mosquitto(tmp_path, f"password_file {tmp_path / 'passwords'}").start()
+    login = 'username = "skadi"\npassword = { credential = "mqtt" }'
+    booted.write("/etc/skadi/conf.d/mqtt.toml", f'[mqtt]\nurl = "{broker.url}"\n{login}\n')
+    booted.write("/etc/skadi/site.toml", hall.site('include = ["conf.d/*.toml"]'))
+    booted.write("/etc/skadi/credentials/mqtt", "from-a-credential\n")
+    booted.drop_in("skadi.service", "LoadCredential=mqtt:/etc/skadi/credentials/mqtt", "60-mqtt")
     before = hall.setpoints()
-    booted.run("systemctl", "start", "skadi")
-    booted.wait(lambda: hall.setpoints() != before, "nothing was written")
-    booted.run("systemctl", "stop", "skadi")
+    async with Listener(broker.port, "-u", "skadi", "-P", "from-a-credential") as heard:
+        booted.run("systemctl", "start", "skadi")
+        booted.wait(lambda: hall.setpoints() != before, "nothing was written")
+        booted.run("systemctl", "stop", "skadi")
+        try:
+            await until(lambda: any(m.payload.get("reason") == "stopped" for m in heard.messages))
+        except TimeoutError:
+            pytest.fail(f"no goodbye\n{booted.log}\n{heard.messages[-3:]}")
     assert (booted.show("skadi", "Result"), booted.show("skadi", "ExecMainStatus")) == (
-        "success",
-        "0",
-    )
+        "success", "0",
+    )  # fmt: skip
     assert hall.setpoints() == before
     assert re.search(r"^given back: 0", booted.log, re.M), "the agent had left something to do"
+    topics = {m.topic.removeprefix("skadi/sim1/hall-a/") for m in heard.messages}
+    assert {"_agent/status", "device/crac-a1/state", "kpi", "action"} <= topics
+    assert any(m.payload.get("state") == "online" for m in heard.messages)
+    assert "from-a-credential" not in booted.log
+    await broker.stop()
