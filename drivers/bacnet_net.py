@@ -19,7 +19,6 @@ from bacpypes3.apdu import (
     ComplexAckPDU,
     ConfirmedRequestPDU,
     ErrorPDU,
-    ErrorRejectAbortNack,
     RejectPDU,
     SimpleAckPDU,
 )
@@ -96,8 +95,6 @@ class Network:
                 reply = await self.app.request(request)
         except TimeoutError:
             raise Transient(f"{address}: no reply within {timeout_s:g} s") from None
-        except ErrorRejectAbortNack as refusal:
-            reply = refusal
         match reply:
             case AbortPDU():
                 if int(reply.apduAbortRejectReason) == NO_RESPONSE:

@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bacpypes3.apdu import ComplexAckPDU, ErrorPDU
-from bacpypes3.comm import ServiceAccessPoint
-
 from config.site import Device
 from drivers.contract import NotSent, Permanent
 
@@ -149,14 +146,16 @@ def _keep_quiet(app: Any) -> None:
 
 
 def _pass_bodies_through(app: Any) -> None:
-    """Hand replies up undecoded: their bodies are decoded strictly by bacnet_codec."""
-    decode = app.asap.sap_response
+    """Hand replies to who waits for them, undecoded: bacnet_codec does that, strictly.
+
+    bacpypes3 would raise refusals as exceptions outside the Exception tree.
+    """
 
     async def sap_response(apdu: Any) -> None:
-        if isinstance(apdu, ComplexAckPDU | ErrorPDU):
-            await ServiceAccessPoint.sap_response(app.asap, apdu)
-        else:
-            await decode(apdu)
+        for request, future in app._requests.get(apdu.pduSource, ()):
+            if request.apduInvokeID == apdu.apduInvokeID and not future.done():
+                future.set_result(apdu)
+                return
 
     app.asap.sap_response = sap_response
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -17,8 +18,9 @@ from config.addresses import BacnetAddress
 from config.site import Device, Point
 from control.types import Present, Quality
 from drivers.bacnet import BacnetDriver
+from drivers.bacnet_batch import GROW_AFTER_READS
 from drivers.contract import NotSent, Permanent, Refused, Transient
-from tests.drivers.bacnet_peer import PRESENT_VALUE, STATUS_FLAGS, BacnetPeer, real
+from tests.drivers.bacnet_peer import PRESENT_VALUE, PRIORITY_ARRAY, STATUS_FLAGS, BacnetPeer, real
 from tests.drivers.make import device, point, writable
 
 SETPOINT = (2, 7, PRESENT_VALUE)
@@ -174,6 +176,49 @@ async def test_refusals_tell_whether_anything_changed() -> None:
         assert len(peer.requests) == sent + 2  # nothing was repeated
 
 
+async def test_what_cant_be_read_back_is_no_present_value() -> None:
+    sp, gone = setpoint(), setpoint(8)
+    async with hall() as peer, driver_on(peer, [sp, gone]) as driver:
+        with pytest.raises(Refused, match="unknown object"):
+            await driver.present([gone])
+        array = (2, 7, PRIORITY_ARRAY)
+        peer.slots.clear()
+        for there, why in ((real(1) * 15, "a priority array of 15"), (b"\x00" * 17, "of 17")):
+            peer.values[array] = there
+            with pytest.raises(Transient, match=why):
+                await driver.present([sp])
+        peer.values[array] = b"\x00" * 11 + b"\x75\x02\x00x" + b"\x00" * 4
+        odd = (await driver.present([sp]))[sp.key]
+        assert odd.priority == 12  # taken by something that is no number, and not empty
+        assert odd.ours is not None
+        assert math.isnan(odd.ours)
+        peer.values[SETPOINT] = b"\x75\x02\x00x"
+        with pytest.raises(Transient, match="not a number"):
+            await driver.present([sp])
+
+
+async def test_what_is_not_writable_is_refused_before_anything_is_sent() -> None:
+    mode = setpoint(4, "multi-state-value")
+    points = [*inputs(1), mode, setpoint(5, "positive-integer-value")]
+    async with hall() as peer, driver_on(peer, points) as driver:
+        for key, value in (("d/ai0", 1.0), (mode.key, 1.5), ("d/sp5", -1.0)):
+            with pytest.raises(Refused):
+                await driver.write_raw({key: value})
+        assert peer.requests == []
+
+
+async def test_larger_requests_are_tried_again_after_a_while() -> None:
+    async with hall(40) as peer, driver_on(peer, inputs(40)) as driver:
+        peer.max_results = 12
+        await driver.read(0)
+        peer.max_results = 1000
+        for _ in range(4 * GROW_AFTER_READS):
+            await driver._batch.read(driver._ask, ())
+        peer.requests.clear()
+        assert (await driver.read(1))[39].value == 59.0
+        assert len(peer.requests) == 1
+
+
 @pytest.mark.parametrize(("mac", "wire"), [("5", b"\x05"), ("0x0a0b", b"\x0a\x0b")])
 async def test_a_device_behind_a_router(mac: str, wire: bytes) -> None:
     sp = setpoint()
@@ -253,6 +298,7 @@ import asyncio, logging, os, sys
 from tests.drivers.make import device, point
 from config.addresses import BacnetAddress
 from drivers.bacnet import BacnetDriver
+from drivers.bacnet_batch import GROW_AFTER_READS
 async def main():
     d = BacnetDriver(device([point("a", BacnetAddress("analog-input", 1))], "bacnet-ip", port=47808), {})
     hook = sys.displayhook

@@ -6,10 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from config.schema import AuthSection
+from config.secrets import SecretRef
 from config.site import Point
 from control.types import Quality
-from drivers.contract import NotSent, Refused, Transient
+from drivers.contract import NotSent, Permanent, Refused, Transient
 from drivers.modbus import ModbusDriver
+from drivers.registry import DRIVERS, make_driver
 from tests.drivers.make import device, point, register, writable
 from tests.drivers.modbus_peer import ModbusPeer, free_port
 
@@ -135,3 +138,48 @@ async def test_nobody_listens() -> None:
     with pytest.raises(Transient):
         await driver.read(0)
     await driver.close()
+
+
+async def test_a_gateway_that_answers_for_a_dead_unit_is_no_answer() -> None:
+    async with ModbusPeer() as peer:
+        peer.holding = {0: 180}
+        async with driver_on(peer, [setpoint()]) as driver:
+            peer.fault = lambda q, r: r[:5] + b"\x03" + r[6:7] + b"\x83\x0b"
+            with pytest.raises(Transient, match="no answer behind the gateway"):
+                await driver.read(0)
+            peer.fault = None
+            assert (await driver.read(1))[0].value == pytest.approx(18.0)
+
+
+async def test_a_busy_device_leaves_its_points_unknown_this_time() -> None:
+    async with ModbusPeer() as peer:
+        peer.holding = {0: 180}
+        async with driver_on(peer, [setpoint()]) as driver:
+            peer.fault = lambda q, r: r[:5] + b"\x03" + r[6:7] + b"\x83\x06"
+            (reading,) = await driver.read(0)
+            assert (reading.value, reading.quality) == (None, Quality.UNKNOWN)
+            peer.fault = None
+            assert (await driver.read(1))[0].value == pytest.approx(18.0)
+
+
+async def test_a_point_that_is_gone_has_no_present_value() -> None:
+    async with ModbusPeer() as peer, driver_on(peer, [setpoint()]) as driver:
+        with pytest.raises(Refused, match="illegal data address"):
+            await driver.present([setpoint()])
+
+
+@pytest.mark.parametrize("protocol", sorted(DRIVERS))
+def test_the_registry_makes_every_driver(protocol: str) -> None:
+    auth = AuthSection(community=SecretRef(env="X")) if protocol == "snmp" else None
+    driver = make_driver(device([], protocol, port=9, url="http://127.0.0.1:9", auth=auth), {})
+    assert driver.device.protocol == protocol
+
+
+def test_an_unknown_protocol_is_told() -> None:
+    with pytest.raises(Permanent, match="no driver for protocol 'knx'"):
+        make_driver(device([], "knx"), {})
+
+
+def test_a_point_in_a_hole_is_told() -> None:
+    with pytest.raises(Permanent, match="lies in the hole"):
+        ModbusDriver(device([setpoint()], no_read=("holding:0",)), {})
