@@ -97,7 +97,7 @@ def train(
     keep = ims_frame.belongs(rows, noise)
     rows = rows[keep]
     base, taus = _chosen(_Base(names, context, middle, slopes, noise, seen, options), rows)
-    factor = ims_calibrate.margin(taus, options.margin)
+    factor = ims_calibrate.margin(taus, options.margin, seen)
     low, high = np.nanpercentile(cube.reshape(-1, len(names)), [0.5, 99.5], axis=0)
     facts: dict[str, str | int | float] = {
         "rows": seen, "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 MIN_SCORES = 20
+TAIL_ROWS = 10_000
+MOST_MARGIN = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,15 @@ def from_scores(scores: Floats, fast_percentile: float, persist_percentile: floa
     return Thresholds(fast, max(float(persist), fast * 1.02), scores)
 
 
-def margin(taus: Thresholds, least: float, quiet_rows: float = 50.0) -> float:
-    """What to multiply the thresholds by, at least `least`.
+def margin(taus: Thresholds, least: float, rows_seen: int) -> float:
+    """What to multiply the thresholds by: at least `least`, at most MOST_MARGIN.
 
     Percentiles say what is rare, not what never happens: 2 % of a week of 72 racks are 170,000 rows
-    over p98. So with many rows the factor is such that no more than about `quiet_rows` of
-    the nominal ones are left over tau_persist.
+    over p98. Where there are rows enough to see the tail, it is continued as an exponential
+    from its 99th and 99.9th percentiles to where one of `rows_seen` rows would be over tau_fast.
     """
-    allowed = min(1.0, quiet_rows / len(taus.scores))
-    extreme = float(np.quantile(taus.scores, 1.0 - allowed))
-    return max(least, extreme / taus.tau_persist)
+    if len(taus.scores) < TAIL_ROWS:
+        return least
+    high, higher = np.quantile(taus.scores, [0.99, 0.999])
+    rare = higher + (higher - high) * np.log10(0.001 * max(rows_seen, len(taus.scores)))
+    return float(np.clip(rare / taus.tau_fast, least, MOST_MARGIN))

@@ -167,13 +167,16 @@ def test_blocks_are_judged_by_models_that_did_not_see_them() -> None:
 
 
 def test_the_margin_keeps_a_long_clean_history_quiet() -> None:
-    scores = np.random.default_rng(20).exponential(1.0, 200_000)
+    rng = np.random.default_rng(20)
+    scores = np.abs(rng.normal(0.0, 1.0, 200_000))
     taus = ims_calibrate.from_scores(scores, 95, 98)
-    factor = ims_calibrate.margin(taus, 1.5)
-    assert factor > 1.5
-    assert (scores > factor * taus.tau_persist).sum() <= 51
+    factor = ims_calibrate.margin(taus, 1.5, 1_000_000)
+    assert 1.5 < factor < ims_calibrate.MOST_MARGIN
+    fresh = np.abs(rng.normal(0.0, 1.0, 1_000_000))
+    assert (fresh > factor * taus.tau_persist).sum() <= 1
+    assert (fresh > factor * taus.tau_fast).sum() <= 10
     few = ims_calibrate.from_scores(scores[:300], 95, 98)
-    assert ims_calibrate.margin(few, 1.5) == 1.5
+    assert ims_calibrate.margin(few, 1.5, 300) == 1.5
 
 
 async def test_the_worker_answers_the_same_and_its_errors_come_back() -> None:
