@@ -268,9 +268,11 @@ def _chosen(base: _Base, rows: Floats) -> tuple[_Base, ims_calibrate.Thresholds]
 def _regions(z: Floats, options: TrainOptions) -> tuple[Floats, Floats, Floats]:
     """Centres (k, f), half-widths (k, f) and support (k,) of the regions that rows `z` fill."""
     from sklearn.cluster import KMeans  # here, so that importing this module stays cheap
+    from threadpoolctl import threadpool_limits
 
     count = max(1, min(options.clusters, len(z) // 20))
-    means = KMeans(count, n_init=3, random_state=options.seed).fit(z)
+    with threadpool_limits(1):  # the host has other work; threads that wait for a core spin
+        means = KMeans(count, n_init=3, random_state=options.seed).fit(z)
     labels = means.labels_
     support = np.bincount(labels, minlength=count) / len(z)
     kept = np.flatnonzero(support >= MIN_SUPPORT)
