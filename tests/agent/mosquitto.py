@@ -36,6 +36,13 @@ class Mosquitto:
         await until(self._listens)
         return self
 
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            await self.stop()
+
     async def stop(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)

@@ -57,9 +57,8 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
-    made = await Mosquitto(tmp_path).start()
-    yield made
-    await made.stop()
+    async with Mosquitto(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -228,11 +227,9 @@ async def test_a_broker_that_is_not_there_at_start_is_found_later(tmp_path: Path
     mirror = mirror_of(broker.url)
     mirror.start()
     mirror.publish_kpi({"pue": 1.4})
-    await broker.start()
-    async with Listener(broker.port) as heard:
+    async with broker, Listener(broker.port) as heard:
         assert (await heard.hears("kpi")).payload["pue"] == 1.4
     await mirror.stop()
-    await broker.stop()
 
 
 async def test_events_wait_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,24 +352,23 @@ async def test_passwords(tmp_path: Path) -> None:
     words = ["-c", "-b", str(tmp_path / "pw"), "skadi", "g00d"]
     setter = await asyncio.create_subprocess_exec(peer("mosquitto_passwd"), *words)
     assert await setter.wait() == 0
-    broker = await Mosquitto(tmp_path, f"password_file {tmp_path / 'pw'}").start()
-    ref = {"username": "skadi", "password": {"env": "MQTT"}}
-    good = mirror_of(broker.url, secret="g00d", **ref)
-    good.start()
-    await until(lambda: good.connected)
-    with capture_logs() as logs:
-        bad = mirror_of(broker.url, secret="wr0ng", **ref)
-        bad.start()
-        await until(lambda: any(line["event"] == "MQTT broker lost" for line in logs))
-        none = mirror_of(broker.url, **ref)
-        none.start()  # the secret is not there
-        none.publish_kpi({})
-        for mirror in (good, bad, none):
-            await mirror.stop(0.5)
-    assert "Not authorized" in str(logs)
-    assert "MQTT is not set" in str(logs)
-    assert "wr0ng" not in str(logs)
-    await broker.stop()
+    async with Mosquitto(tmp_path, f"password_file {tmp_path / 'pw'}") as broker:
+        ref = {"username": "skadi", "password": {"env": "MQTT"}}
+        good = mirror_of(broker.url, secret="g00d", **ref)
+        good.start()
+        await until(lambda: good.connected)
+        with capture_logs() as logs:
+            bad = mirror_of(broker.url, secret="wr0ng", **ref)
+            bad.start()
+            await until(lambda: any(line["event"] == "MQTT broker lost" for line in logs))
+            none = mirror_of(broker.url, **ref)
+            none.start()  # the secret is not there
+            none.publish_kpi({})
+            for mirror in (good, bad, none):
+                await mirror.stop(0.5)
+        assert "Not authorized" in str(logs)
+        assert "MQTT is not set" in str(logs)
+        assert "wr0ng" not in str(logs)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -419,20 +415,19 @@ async def connects(url: str, ca: Path | None) -> bool:
 async def test_tls_trusts_only_the_named_authority_and_name(tmp_path: Path) -> None:
     trusted, key = certificate(tmp_path, "localhost")
     other, _ = certificate(tmp_path, "elsewhere")
-    broker = await Mosquitto(tmp_path, f"certfile {trusted}", f"keyfile {key}").start()
-    assert ssl.HAS_TLSv1_3
-    outcomes = {
-        (host, ca.name if ca else None): await connects(f"mqtts://{host}:{broker.port}", ca)
-        for host, ca in (("localhost", trusted), ("localhost", other), ("127.0.0.1", trusted),
-                         ("localhost", None), ("localhost", tmp_path / "none.crt"))
-    }  # fmt: skip
-    gc.collect()
-    assert outcomes == {
-        ("localhost", "localhost.crt"): True, ("localhost", "elsewhere.crt"): False,
-        ("127.0.0.1", "localhost.crt"): False, ("localhost", None): False,
-        ("localhost", "none.crt"): False,
-    }  # fmt: skip
-    await broker.stop()
+    async with Mosquitto(tmp_path, f"certfile {trusted}", f"keyfile {key}") as broker:
+        assert ssl.HAS_TLSv1_3
+        outcomes = {
+            (host, ca.name if ca else None): await connects(f"mqtts://{host}:{broker.port}", ca)
+            for host, ca in (("localhost", trusted), ("localhost", other), ("127.0.0.1", trusted),
+                             ("localhost", None), ("localhost", tmp_path / "none.crt"))
+        }  # fmt: skip
+        gc.collect()
+        assert outcomes == {
+            ("localhost", "localhost.crt"): True, ("localhost", "elsewhere.crt"): False,
+            ("127.0.0.1", "localhost.crt"): False, ("localhost", None): False,
+            ("localhost", "none.crt"): False,
+        }  # fmt: skip
 
 
 @pytest.mark.peer

@@ -187,28 +187,31 @@ async def test_a_clean_stop_gives_back_by_itself_and_says_goodbye(
     words = ["-c", "-b", str(tmp_path / "passwords"), "skadi", "from-a-credential"]
     setter = await asyncio.create_subprocess_exec(peer("mosquitto_passwd"), *words)
     assert await setter.wait() == 0
-    broker = await Mosquitto(tmp_path, f"password_file {tmp_path / 'passwords'}").start()
-    login = 'username = "skadi"\npassword = { credential = "mqtt" }'
-    booted.write("/etc/skadi/conf.d/mqtt.toml", f'[mqtt]\nurl = "{broker.url}"\n{login}\n')
-    booted.write("/etc/skadi/site.toml", hall.site('include = ["conf.d/*.toml"]'))
-    booted.write("/etc/skadi/credentials/mqtt", "from-a-credential\n")
-    booted.drop_in("skadi.service", "LoadCredential=mqtt:/etc/skadi/credentials/mqtt", "60-mqtt")
-    before = hall.setpoints()
-    async with Listener(broker.port, "-u", "skadi", "-P", "from-a-credential") as heard:
-        booted.run("systemctl", "start", "skadi")
-        booted.wait(lambda: hall.setpoints() != before, "nothing was written")
-        booted.run("systemctl", "stop", "skadi")
-        try:
-            await until(lambda: any(m.payload.get("reason") == "stopped" for m in heard.messages))
-        except TimeoutError:
-            pytest.fail(f"no goodbye\n{booted.log}\n{heard.messages[-3:]}")
-    assert (booted.show("skadi", "Result"), booted.show("skadi", "ExecMainStatus")) == (
-        "success", "0",
-    )  # fmt: skip
-    assert hall.setpoints() == before
-    assert re.search(r"^given back: 0", booted.log, re.M), "the agent had left something to do"
-    topics = {m.topic.removeprefix("skadi/sim1/hall-a/") for m in heard.messages}
-    assert {"_agent/status", "device/crac-a1/state", "kpi", "action"} <= topics
-    assert any(m.payload.get("state") == "online" for m in heard.messages)
-    assert "from-a-credential" not in booted.log
-    await broker.stop()
+    async with Mosquitto(tmp_path, f"password_file {tmp_path / 'passwords'}") as broker:
+        login = 'username = "skadi"\npassword = { credential = "mqtt" }'
+        booted.write("/etc/skadi/conf.d/mqtt.toml", f'[mqtt]\nurl = "{broker.url}"\n{login}\n')
+        booted.write("/etc/skadi/site.toml", hall.site('include = ["conf.d/*.toml"]'))
+        booted.write("/etc/skadi/credentials/mqtt", "from-a-credential\n")
+        booted.drop_in(
+            "skadi.service", "LoadCredential=mqtt:/etc/skadi/credentials/mqtt", "60-mqtt"
+        )
+        before = hall.setpoints()
+        async with Listener(broker.port, "-u", "skadi", "-P", "from-a-credential") as heard:
+            booted.run("systemctl", "start", "skadi")
+            booted.wait(lambda: hall.setpoints() != before, "nothing was written")
+            booted.run("systemctl", "stop", "skadi")
+            try:
+                await until(
+                    lambda: any(m.payload.get("reason") == "stopped" for m in heard.messages)
+                )
+            except TimeoutError:
+                pytest.fail(f"no goodbye\n{booted.log}\n{heard.messages[-3:]}")
+        assert (booted.show("skadi", "Result"), booted.show("skadi", "ExecMainStatus")) == (
+            "success", "0",
+        )  # fmt: skip
+        assert hall.setpoints() == before
+        assert re.search(r"^given back: 0", booted.log, re.M), "the agent had left something to do"
+        topics = {m.topic.removeprefix("skadi/sim1/hall-a/") for m in heard.messages}
+        assert {"_agent/status", "device/crac-a1/state", "kpi", "action"} <= topics
+        assert any(m.payload.get("state") == "online" for m in heard.messages)
+        assert "from-a-credential" not in booted.log
