@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.rehearse import Rehearsal, Rehearsed
 from agent.training import TrainOptions, train_in_worker
 from config.site import Point
-from control.context import Commands, fit_context, follow, without_context
+from control.context import Commands, Context, fit_context, follow, without_context
 from control.features import unit_features, unit_names
 from control.layout import FEATURES
 from control.monitor import Trained
@@ -25,21 +25,24 @@ from control.moves import Knob, knobs, shifted, traffic_away
 F64 = NDArray[np.float64]
 EVERY_S = 10.0  # a training row
 UNTOUCHED = 0.4  # of the hours
+DRIFT_ALPHA = 0.002  # of a tick: a nominal unit's usual place is followed within the hour
 STEP_EVERY_S = 180.0
 DWELL_STEPS = 6  # a target is kept for this long before the next
-WALK = {  # how far from the untouched value a knob is walked, in its unit
-    "supply_air_setpoint_c": 7.0, "zone_setpoint_c": 7.0, "chilled_water_setpoint_c": 4.0,
-    "fan_rpm_pct": -50.0, "pump_rpm_pct": -40.0, "batch_window_ms": 40.0, "admission_pct": -100.0,
+WALK = {  # how far from the untouched value a knob is walked, in its unit, within its envelope
+    "supply_air_setpoint_c": (-2.0, 7.0), "zone_setpoint_c": (-2.0, 7.0),
+    "chilled_water_setpoint_c": (0.0, 10.0), "fan_rpm_pct": (-38.0, 0.0), "pump_rpm_pct": (-45.0, 0.0),
+    "batch_window_ms": (-40.0, 80.0), "admission_pct": (-100.0, 0.0),
 }  # fmt: skip
+TOGETHER = 0.6  # of a walk is common to all rows, as the optimizer's moves are
 WARMEST_C = 26.5  # the walk turns back here
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rows of features and commands: x (rows, units, 10), c (rows, units, k)."""
+    """Rows of features (rows, units, 10) and their context (rows, units, k)."""
 
     x: F64
-    commands: F64
+    context: Context
     units: tuple[str, ...]
     untouched: int
 
@@ -62,7 +65,7 @@ async def _collect(
     layout = run.agent.layout
     commands, walk = Commands(layout), _Walk(run)
     xs: list[F64] = []
-    cs: list[F64] = []
+    cs: list[Context] = []
     ticks = round(hours * 3600.0 / run.tick_s)
     stride = max(1, round(EVERY_S / run.tick_s))
     quiet = round(ticks * UNTOUCHED)
@@ -77,7 +80,11 @@ async def _collect(
             cs.append(follow(cs[-1] if cs else None, commands.read(snapshot), stride * run.tick_s))
         if progress is not None and i % 64 == 0:
             progress(i / ticks)
-    return Observed(np.array(xs), np.array(cs), unit_names(layout), round(quiet / stride))
+    return Observed(np.array(xs), _stacked(cs), unit_names(layout), round(quiet / stride))
+
+
+def _stacked(rows: list[Context]) -> Context:
+    return Context(*(np.array([getattr(r, f) for r in rows]) for f in ("now", "quick", "slow")))
 
 
 class _Walk:
@@ -108,11 +115,17 @@ class _Walk:
         start = self._run.wire.setpoints[_name(knob.points[0])]
         origin = self._target.setdefault(f"0{knob.name}", start)
         if self._count % DWELL_STEPS == 1 or knob.name not in self._target:
-            far = WALK.get(knob.quantity, 0.0)
-            self._target[knob.name] = origin + far * self._random.random()
+            low, high = WALK.get(knob.quantity, (0.0, 0.0))
+            share = TOGETHER * self._common(knob.quantity) + (1 - TOGETHER) * self._random.random()
+            self._target[knob.name] = origin + low + (high - low) * share
         target = origin if self._too_warm(knob) else self._target[knob.name]
         for change in shifted(knob, snapshot, target - start):
             self._run.wire.put(_name(self._run.site.points[change.point]), change.new)
+
+    def _common(self, quantity: str) -> float:
+        """How far all knobs of a quantity go this time, 0..1."""
+        dwell = self._count // DWELL_STEPS
+        return Random(f"{quantity}/{dwell}").random()
 
     def _too_warm(self, knob: Knob) -> bool:
         layout, snapshot = self._run.agent.layout, self._run.agent.snapshot()
@@ -150,10 +163,15 @@ async def train_on_plant(
 ) -> Trained:
     """Observe a plant and train: context first, then IMS on what context leaves."""
     seen = await observe_plant(plan, progress)
-    context = fit_context(seen.x, seen.commands, seen.units, seen.untouched)
-    rest = np.stack([
-        without_context(context, x, c) for x, c in zip(seen.x, seen.commands, strict=True)
-    ])  # fmt: skip
-    options = TrainOptions(span_rows=6, row_s=EVERY_S)
+    context = fit_context(seen.x, seen.context, seen.units, seen.untouched)
+    rest = np.stack(
+        [
+            without_context(context, x, Context(*now))
+            for x, *now in zip(
+                seen.x, seen.context.now, seen.context.quick, seen.context.slow, strict=True
+            )
+        ]
+    )
+    options = TrainOptions(span_rows=6, row_s=EVERY_S, drift_alpha=DRIFT_ALPHA)
     ims = await train_in_worker(rest, FEATURES, options, seen.units)
     return Trained(ims, context)

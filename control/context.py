@@ -1,9 +1,10 @@
 """What a unit's features should be under the present setpoints and load: the monitor's context.
 
 The agent's own moves are not anomalies. For each rack and row a linear model says how each
-feature answers to what is commanded (supply air, fan, pump, water, batching, admission) and to the
-work it is sent (the hall's prompts times the row's share of traffic); the monitor scores what is left. Where training has seen no
-variation of a command, physics stands in (a kelvin of supply air is a kelvin of inlet).
+feature answers to what is commanded, in its row and in the hall (rows share a plenum), and to
+the work it is sent (the hall's prompts times the row's share of traffic); the monitor scores
+what is left. Where training has seen no variation of a command, physics stands in (a kelvin of
+supply air is a kelvin of inlet).
 
 Only commands and load are context, never measurements of the thing judged: a failing CRAC
 must not explain its own inlets.
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from control.holdoff import ORDERS
 from control.layout import FEATURES, Groups, Layout
 from control.types import Snapshot
 
 F64 = NDArray[np.float64]
 CONTEXT: tuple[str, ...] = (
-    "supply_k", "fan_pct", "fan_pct_squared", "pump_pct", "water_k", "batch_ms", "admission_pct",
-    "work",
+    "supply_k", "fan_pct", "fan_squared", "pump_pct", "water_k", "hall_supply_k",
+    "hall_fan_pct", "batch_ms", "admission_pct", "work", "batched_work",
 )  # fmt: skip
+_HALL = {"hall_supply_k": "supply_k", "hall_fan_pct": "fan_pct"}  # means over all rows
 _KNOBS = {  # column -> the quantity of the knob
     "supply_k": ("supply_air_setpoint_c", "zone_setpoint_c"),
     "fan_pct": ("fan_rpm_pct",),
@@ -31,18 +34,41 @@ _KNOBS = {  # column -> the quantity of the knob
     "batch_ms": ("batch_window_ms",),
     "admission_pct": ("admission_pct",),
 }
-# Physics where nothing was learned: (context, feature) -> slope.
+# Physics where nothing was learned: (context, feature) -> slope. Half of a row's air is the
+# hall's, by judgement.
 _PRIOR = {
-    ("supply_k", "inlet_c"): 1.0,
-    ("supply_k", "outlet_c"): 1.0,
-    ("fan_pct", "inlet_c"): -0.05,
-    ("fan_pct", "outlet_c"): -0.05,
-    ("batch_ms", "latency_p95_ms"): 0.8,
-}
-_RIDGE = 20.0  # rows' worth of belief in the prior
+    (context, feature): slope / 2.0
+    for feature in ("inlet_c", "outlet_c")
+    for contexts, slope in (
+        (("supply_k", "hall_supply_k"), 1.0),
+        (("fan_pct", "hall_fan_pct"), -0.05),
+    )
+    for context in contexts
+} | {("batch_ms", "latency_p95_ms"): 0.8}
+# Belief in the prior: this share of the rows, which follow each other so closely that they are
+# worth far fewer independent ones.
+_RIDGE = 0.05
 _COMMANDED = {"fan_pct": "fan_rpm_pct", "pump_pct": "pump_rpm_pct"}
-_THERMAL = [CONTEXT.index(c) for c in ("supply_k", "fan_pct", "pump_pct", "water_k")]
-LAG_S = 150.0  # air, coils and probes follow a thermal command within some minutes
+_THERMAL = [CONTEXT.index(c) for c in
+            ("supply_k", "fan_pct", "pump_pct", "water_k", "hall_supply_k", "hall_fan_pct")]  # fmt: skip
+SLOW_S = 150.0  # air, coils and probes follow a thermal command within some minutes
+QUICK_S = 45.0  # drives and sliding windows of latency within one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """Commands and work now, as drives and windows have followed them, and as air has; (..., k)."""
+
+    now: F64
+    quick: F64
+    slow: F64
+
+    @property
+    def acting(self) -> F64:
+        """What acts on the features: thermal commands slowly, the rest quickly."""
+        out: F64 = self.quick.copy()
+        out[..., _THERMAL] = self.slow[..., _THERMAL]
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +116,8 @@ class Commands:
         rows_of_units = [*(layout.site.row_of_rack.get(r, "") for r in layout.racks), *layout.rows]
         self._n = len(rows_of_units)
         self._layout = layout
+        first = {row: i for i, row in reversed(list(enumerate(rows_of_units)))}
+        self._first_of_row = np.array(sorted(first.values()), dtype=np.intp)
         for column, quantities in _KNOBS.items():
             hall = [
                 layout.index[p.key] for q in quantities for p in layout.knobs(q) if p.row is None
@@ -102,49 +130,72 @@ class Commands:
         shares = {p.row: layout.index[p.key] for p in layout.knobs("traffic_share_pct")}
         self._shares = Groups.of([[shares[r]] if r in shares else [] for r in rows_of_units])
 
+    def orders(self, commands: F64, snapshot: Snapshot) -> F64:
+        """Return (units, o): what somebody has set for each unit, in the order of ORDERS."""
+        columns = [commands[:, CONTEXT.index(o)] for o in ORDERS[:-1]]
+        return np.column_stack([*columns, self._shares.mean(snapshot.last)])
+
     def read(self, snapshot: Snapshot) -> F64:
         """Return (units, k): commands as last known (a lost reading does not change a command)
         and the work sent to a unit's row; NaN where a unit has no such command."""
         out = np.full((self._n, len(CONTEXT)), np.nan)
         for column, groups in self._groups.items():
             out[:, CONTEXT.index(column)] = groups.mean(snapshot.last)
+        for column, own in _HALL.items():
+            out[:, CONTEXT.index(column)] = _mean_of(out[self._first_of_row, CONTEXT.index(own)])
         prompts = snapshot.last[self._layout.prompts]
         if prompts.size and not np.isnan(prompts).any():
             share = self._shares.mean(snapshot.last) / 100.0
             even = 1.0 / max(len(self._layout.rows), 1)
-            out[:, CONTEXT.index("work")] = prompts.sum() * np.where(np.isnan(share), even, share)
+            work = prompts.sum() * np.where(np.isnan(share), even, share)
+            out[:, CONTEXT.index("work")] = work
+            # A longer window saves on every prompt: what it does to power goes with the work.
+            window_ms = out[:, CONTEXT.index("batch_ms")]
+            out[:, CONTEXT.index("batched_work")] = work * window_ms / 100.0
         return out
 
 
-def follow(before: F64 | None, commands: F64, dt_s: float) -> F64:
-    """Let thermal commands act with the lag of air and water: a first-order filter of LAG_S."""
-    if before is None or before.shape != commands.shape:
-        return commands
-    out = commands.copy()
-    share = 1.0 - np.exp(-max(dt_s, 0.0) / LAG_S)
-    old, new = before[:, _THERMAL], commands[:, _THERMAL]
-    out[:, _THERMAL] = np.where(np.isnan(old), new, old + share * (new - old))
-    return out
+def follow(before: Context | None, commands: F64, dt_s: float) -> Context:
+    """Let commands act with the lag of drives and air: two first-order filters."""
+    if before is None or before.now.shape != commands.shape:
+        return Context(commands, commands, commands)
+    return Context(
+        commands,
+        _lag(before.quick, commands, dt_s / QUICK_S),
+        _lag(before.slow, commands, dt_s / SLOW_S),
+    )
 
 
-def fit_context(x: F64, commands: F64, units: tuple[str, ...], untouched: int) -> ContextModel:
+def _lag(old: F64, new: F64, steps: float) -> F64:
+    share = 1.0 - np.exp(-max(steps, 0.0))
+    return np.where(np.isnan(old), new, old + share * (new - old))
+
+
+def _mean_of(values: F64) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def fit_context(x: F64, context: Context, units: tuple[str, ...], untouched: int) -> ContextModel:
     """Learn how features answer to commands.
 
-    x (rows, units, 10), commands (rows, units, k); the first `untouched` rows are the hall
+    x (rows, units, 10), context (rows, units, k); the first `untouched` rows are the hall
     as it runs by itself. Ridge regression towards physics, unit by unit.
     """
     quiet = slice(0, max(untouched, 1))
-    reference = np.nan_to_num(np.nanmedian(_filled(commands[quiet]), axis=0))
+    reference = np.nan_to_num(np.nanmedian(_filled(context.now[quiet]), axis=0))
     speeds = np.column_stack([
         np.nanmedian(_filled(x[quiet])[:, :, FEATURES.index(f)], axis=0) for f in _COMMANDED.values()
     ])  # fmt: skip
     speeds = np.where(np.isfinite(speeds), speeds, 100.0)
+    acting = context.acting
     slopes = np.zeros((len(units), len(CONTEXT), len(FEATURES)))
     for unit in range(len(units)):
-        c = _design(commands[:, unit], reference[unit], speeds[unit])
-        free = _freed(x[:, unit], commands[:, unit], speeds[unit])
+        c = _design(acting[:, unit], reference[unit], speeds[unit])
+        free = _freed(x[:, unit], context.now[:, unit], context.quick[:, unit], speeds[unit])
         for column, feature in enumerate(FEATURES):
-            slopes[unit, :, column] = _ridge(c, free[:, column], feature)
+            if feature not in _COMMANDED.values():  # a drive's command says all there is to say
+                slopes[unit, :, column] = _ridge(c, free[:, column], feature)
     return ContextModel(units, reference, slopes, speeds)
 
 
@@ -161,7 +212,13 @@ def _design(commands: F64, reference: F64, speeds: F64) -> F64:
         at = CONTEXT.index(column)
         command = commands[..., at]
         c[..., at] = np.where(np.isnan(command), 0.0, np.minimum(command - speeds[..., i], 0.0))
-    c[..., CONTEXT.index("fan_pct_squared")] = c[..., CONTEXT.index("fan_pct")] ** 2 / 100.0
+    for column, own in _HALL.items():
+        if own in _COMMANDED:
+            at, i = CONTEXT.index(column), list(_COMMANDED).index(own)
+            usual = np.minimum(reference[..., at], np.mean(speeds[..., i]))
+            c[..., at] = np.nan_to_num(np.minimum(commands[..., at] - usual, 0.0))
+    both = 0.5 * (c[..., CONTEXT.index("fan_pct")] + c[..., CONTEXT.index("hall_fan_pct")])
+    c[..., CONTEXT.index("fan_squared")] = both**2 / 100.0
     return c
 
 
@@ -178,23 +235,31 @@ def _ridge(c: F64, y: F64, feature: str) -> F64:
     if used.any():
         z = centred[:, used] / spread[used]
         rest = y[good] - y[good].mean() - centred @ prior
-        solved = np.linalg.solve(z.T @ z + _RIDGE * np.eye(int(used.sum())), z.T @ rest)
+        solved = np.linalg.solve(z.T @ z + _RIDGE * len(z) * np.eye(int(used.sum())), z.T @ rest)
         slopes[used] += solved / spread[used]
     return slopes
 
 
-def _freed(x: F64, commands: F64, speeds: F64) -> F64:
-    """Features (..., 10) with fan and pump as if their command were not below their usual speed."""
+def _freed(x: F64, now: F64, quick: F64, speeds: F64) -> F64:
+    """Features (..., 10) with fan and pump as if their command were not below their usual speed.
+
+    While a drive follows its command, anything between where it was and where it goes is usual.
+    """
     out: F64 = x.copy()
     for i, (column, feature) in enumerate(_COMMANDED.items()):
-        usual, command = speeds[..., i], commands[..., CONTEXT.index(column)]
-        expected = np.where(np.isnan(command), usual, np.minimum(command, usual))
-        out[..., FEATURES.index(feature)] += usual - expected
+        usual, at, to = speeds[..., i], CONTEXT.index(column), FEATURES.index(feature)
+        ends = [
+            np.where(np.isnan(c[..., at]), usual, np.minimum(c[..., at], usual))
+            for c in (now, quick)
+        ]
+        expected = np.clip(x[..., to], np.minimum(*ends), np.maximum(*ends))
+        out[..., to] += usual - expected
     return out
 
 
-def without_context(model: ContextModel, x: F64, commands: F64) -> F64:
-    """Return x (units, 10) with what commands (units, k) explain taken out."""
-    c = _design(commands, model.reference, model.speeds)
-    rest: F64 = _freed(x, commands, model.speeds) - np.einsum("uk,ukf->uf", c, model.slopes)
+def without_context(model: ContextModel, x: F64, context: Context) -> F64:
+    """Return x (units, 10) with what context (units, k) explains taken out."""
+    c = _design(context.acting, model.reference, model.speeds)
+    free = _freed(x, context.now, context.quick, model.speeds)
+    rest: F64 = free - np.einsum("uk,ukf->uf", c, model.slopes)
     return rest

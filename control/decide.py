@@ -10,21 +10,22 @@ outcomes to `control.leases`.
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from control import fast_loop, interlocks, leases, slow_loop, slow_model
+from control import fast_loop, interlocks, leases, resume, signals, slow_loop, slow_model, verify
 from control import monitor as monitoring
-from control.energy import power_now
 from control.features import worst_inlets
 from control.guardrails import Case, judge, objections
 from control.layout import Layout
 from control.monitor import Monitor
 from control.moves import Knob, knobs
-from control.slow_loop import Judgement
-from control.state import NEVER, ControlState, Learning
+from control.predict import View
+from control.signals import Signals
+from control.slow_loop import Candidate
+from control.state import NEVER, ControlState
 from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
+from control.verify import Judgement
 
-HANDED_BACK = frozenset({"traffic_share_pct", "admission_pct", "batch_window_ms"})
+THERMAL = frozenset({"inlet_c", "outlet_c", "delta_t", "fan_rpm_pct"})
+WAITING = frozenset({"rate", "deadband", "at_once"})  # not yet: no refusal worth a word
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,30 @@ class Setting:
     layout: Layout
     knobs: tuple[Knob, ...]
     monitor: Monitor | None
+    signals: Signals
 
     @staticmethod
     def of(layout: Layout, monitor: Monitor | None) -> "Setting":
         """Compile a setting."""
-        return Setting(layout, knobs(layout, layout.site.optimizer.moves), monitor)
+        every = knobs(layout, layout.site.optimizer.moves)
+        return Setting(layout, every, monitor, Signals(layout))
 
     def case(self, snapshot: Snapshot, state: ControlState) -> Case:
         """What the guardrails look at."""
         tau = self.monitor.model.tau_persist if self.monitor else None
         return Case(snapshot, state, self.layout, tau)
 
+    def view(self, case: Case) -> View | None:
+        """What the slow loop looks at; None before its first averages, or without any power."""
+        averages, belief = case.state.averages, case.state.belief
+        if averages is None or belief is None:
+            return None
+        return View(case, self.signals, *averages, belief)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a tick decided. `also` gives, by proposal id, every rule that objects (explaining)."""
+    """What a tick decided. `ranked`: all that the slow loop weighed, for explanations."""
 
     state: ControlState
     verdicts: tuple[Verdict, ...] = ()
@@ -56,21 +66,29 @@ class Decision:
     renewals: tuple[Lease, ...] = ()
     judged: tuple[Judgement, ...] = ()
     troubles: tuple[fast_loop.Trouble, ...] = ()
+    ranked: tuple[Candidate, ...] = ()
 
 
 def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> ControlState:
-    """Take a snapshot in: interlocks, then what the monitor says of every rack and row."""
+    """Take a snapshot in: interlocks, averages, then what the monitor says of racks and rows."""
     trips = interlocks.step(setting.layout.site, snapshot, state.trips)
-    state = replace(state, trips=trips)
+    window = state.window or signals.begin(setting.signals, snapshot.now_s)
+    window = signals.add(window, *setting.signals.read(snapshot))
+    state = replace(state, trips=trips, window=window)
     if setting.monitor is None:
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
     after, findings = monitoring.tick(setting.monitor, setting.layout, snapshot, before)
-    return replace(state, monitor=after, findings=findings)
+    aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}
+    for row in setting.layout.rows:
+        finding = findings[f"row:{row}"]
+        if finding.state == "persistent" and THERMAL & set(finding.top[:1]):
+            aftercare[row] = snapshot.now_s + slow_loop.AFTERCARE_S
+    return replace(state, monitor=after, findings=findings, aftercare=aftercare)
 
 
 def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) -> Decision:
-    """Answer trouble; end what must end."""
+    """Answer trouble; hand work back after it; end what must end."""
     inlets = worst_inlets(setting.layout, snapshot)
     trend = fast_loop.trend(
         setting.layout, inlets, state.inlet_trend, snapshot.now_s - state.trend_s
@@ -80,31 +98,72 @@ def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
     tau_fast = setting.monitor.model.tau_fast if setting.monitor else None
     found = fast_loop.troubles(case, tau_fast)
     state = _closed_incidents(case, found)
+    state = resume.track(replace(case, state=state), found)
     case = replace(case, state=state)
+    back, ended = resume.hand_back(case, found, cycle)
     ending = leases.endings(case)
     leaving = {e.point for e in ending}
+    ending += [e for e in ended if e.point not in leaving]
+    leaving |= {e.point for e in ended}
     wanted = [
         p
-        for p in fast_loop.proposals(case, found, cycle)
+        for p in (*fast_loop.proposals(case, found, cycle), *back)
         if not any(c.point in leaving for c in p.changes)
     ]
-    case, verdicts = _judge_all(case, wanted, cycle)
+    _, verdicts = _judge_all(case, wanted, cycle)
     return Decision(state, verdicts, tuple(ending), troubles=tuple(found))
 
 
 def slow(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) -> Decision:
-    """Judge what has settled, learn from it, propose what pays, renew what stands."""
+    """Learn from what was measured, judge earlier moves, propose what pays, renew what stands."""
+    # A first look that is shorter than a whole period knows too little to move anything.
+    period_s = setting.layout.site.loops.slow_s
+    whole = state.window is not None and snapshot.now_s - state.window.since_s > 0.9 * period_s
+    state = _learned(setting, snapshot, state)
     case = setting.case(snapshot, state)
-    judged = slow_loop.verify(case)
-    state, undone = slow_loop.after_judging(case, judged)
-    state = _learned(replace(case, state=state))
+    view = setting.view(case)
+    judged = verify.verify(case, view)
+    state, undone = verify.after_judging(case, judged)
     case = replace(case, state=state)
-    ranked = slow_loop.candidates(case, setting.knobs, state.belief or slow_model.prior())
-    most = max(0, setting.layout.site.limits.max_changes_at_once - len(state.verifications))
-    wanted = slow_loop.proposals(case, ranked, cycle, most)
-    _, verdicts = _judge_all(case, wanted, cycle)
-    renewals = [x for x in leases.renewable(case) if not _handed_back(case, x)]
-    return Decision(state, verdicts, tuple(undone), tuple(renewals), tuple(judged))
+    ranked: list[Candidate] = []
+    verdicts: tuple[Verdict, ...] = ()
+    if view is not None and whole:
+        view = replace(view, case=case)
+        ranked = slow_loop.candidates(view, setting.knobs)
+        busy = {case.point(e.point).equipment for e in undone}
+        verdicts = _chosen(view, ranked, cycle, busy)
+    renewals = tuple(leases.renewable(case))
+    return Decision(state, verdicts, tuple(undone), renewals, tuple(judged), ranked=tuple(ranked))
+
+
+def _chosen(view: View, ranked: list[Candidate], cycle: str, busy: set[str]) -> tuple[Verdict, ...]:
+    """The best candidates, one for each equipment, as many as may be unsettled at once."""
+    case = view.case
+    verdicts: list[Verdict] = []
+    relieved: set[int | None] = set()
+    room = case.layout.site.limits.max_changes_at_once - len(case.state.verifications)
+    for candidate in ranked:
+        equipment = {p.equipment for p in candidate.knob.points}
+        if room <= 0:
+            break
+        if candidate.against is not None or busy & equipment or candidate.relieves in relieved:
+            continue
+        verdict = judge(case, slow_loop.proposal(view, candidate, cycle), cycle)
+        if not isinstance(verdict, Permit) and verdict.rule in WAITING:
+            continue
+        busy |= equipment
+        relieved |= {candidate.relieves} - {None}
+        verdicts.append(verdict)
+        room -= isinstance(verdict, Permit)
+    return tuple(verdicts)
+
+
+def made(
+    setting: Setting, snapshot: Snapshot, state: ControlState, proposal: Proposal
+) -> ControlState:
+    """The state after a slow move was carried out whole: its effect will be judged."""
+    case = setting.case(snapshot, state)
+    return verify.watch(setting.view(case), case, setting.knobs, proposal)
 
 
 def explain(
@@ -114,57 +173,16 @@ def explain(
     return objections(setting.case(snapshot, state), proposal)
 
 
-def predicted_cooling_kw(
-    setting: Setting, snapshot: Snapshot, state: ControlState, proposal: Proposal
-) -> float:
-    """The unscaled physical prediction of a slow move, for learning; 0.0 for other moves."""
-    case = setting.case(snapshot, state)
-    for knob in setting.knobs:
-        if (
-            knob.move == proposal.move
-            and knob.scope == proposal.scope
-            and {p.key for p in knob.points} >= {c.point for c in proposal.changes}
-        ):
-            old = float(np.mean([c.old if c.old is not None else c.new for c in proposal.changes]))
-            if not slow_model.binding(case, knob, old):
-                return 0.0
-            power = power_now(setting.layout, snapshot)
-            return slow_model.physical_kw(case, knob, proposal.changes, power)[0]
-    return 0.0
-
-
-def with_prediction(state: ControlState, move: str, kw: float) -> ControlState:
-    """Remember what a move that was made should do to cooling power."""
-    if state.learning is None or kw == 0.0:
+def _learned(setting: Setting, snapshot: Snapshot, state: ControlState) -> ControlState:
+    """Close the window: its averages teach the model of the hall."""
+    if state.window is None:
         return state
-    predicted = dict(state.learning.predicted_kw)
-    predicted[move] = predicted.get(move, 0.0) + kw
-    return replace(state, learning=replace(state.learning, predicted_kw=predicted))
-
-
-LEARN_EVERY_S = 600.0  # moves need minutes to show; a window holds several
-
-
-def _learned(case: Case) -> ControlState:
-    """Compare what cooling power did over a window with what our moves should have done."""
-    power = power_now(case.layout, case.snapshot)
-    if power.cooling_kw is None or not power.it_kw:
-        return case.state
-    now_s, window = case.snapshot.now_s, case.state.learning
-    fresh = Learning(now_s, power.cooling_kw, power.it_kw, {})
-    if window is None:
-        return replace(case.state, learning=fresh, belief=case.state.belief or slow_model.prior())
-    if now_s - window.at_s < LEARN_EVERY_S:
-        return case.state
-    # Cooling follows the heat it carries away: what load did is taken out in proportion.
-    by_load = window.cooling_kw * power.it_kw / window.it_kw
-    belief = slow_model.learn(
-        case.state.belief or slow_model.prior(),
-        window.predicted_kw,
-        power.cooling_kw - by_load,
-        by_load,
-    )
-    return replace(case.state, learning=fresh, belief=belief)
+    hall, places = state.window.means()
+    if state.belief is None:
+        belief = slow_model.prior(hall, places, snapshot.now_s)
+    else:
+        belief = slow_model.updated(state.belief, hall, places, snapshot.now_s)
+    return replace(state, window=None, averages=(hall, places), belief=belief)
 
 
 def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tuple[Verdict, ...]]:
@@ -172,17 +190,20 @@ def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tu
     verdicts: list[Verdict] = []
     for proposal in wanted:
         verdict = judge(case, proposal, cycle)
-        verdicts.append(verdict)
         if isinstance(verdict, Permit):
             case = replace(case, state=_reserved(case, proposal))
+        elif verdict.rule in WAITING:
+            continue
+        verdicts.append(verdict)
     return case, tuple(verdicts)
 
 
 def _reserved(case: Case, proposal: Proposal) -> ControlState:
     names = {case.point(c.point).equipment for c in proposal.changes}
-    before, now_s = case.state.spent, case.snapshot.now_s
-    spent = {n: before.get(n, NEVER).again(now_s, counts=False) for n in names}
-    return replace(case.state, spent={**before, **spent})
+    spent = {**case.state.spent}
+    for name in names:
+        spent[name] = spent.get(name, NEVER).again(case.snapshot.now_s, counts=False)
+    return replace(case.state, spent=spent)
 
 
 def _closed_incidents(case: Case, found: list[fast_loop.Trouble]) -> ControlState:
@@ -192,12 +213,3 @@ def _closed_incidents(case: Case, found: list[fast_loop.Trouble]) -> ControlStat
     still = {p.equipment for p in points if p.row in rows or (rows and p.row is None)}
     kept = {e: i for e, i in case.state.incidents.items() if e in still}
     return case.state if kept == case.state.incidents else replace(case.state, incidents=kept)
-
-
-def _handed_back(case: Case, lease: Lease) -> bool:
-    """Work that the fast loop moved comes back by itself once nothing is wrong any more."""
-    if case.point(lease.point).quantity not in HANDED_BACK or not lease.proposal.startswith(
-        "fast:"
-    ):
-        return False
-    return not any(f.state == "persistent" and f.heat > 0 for f in case.state.findings.values())

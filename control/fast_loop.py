@@ -5,7 +5,8 @@
     inlet predicted near limit    -> all of them at once, whatever the monitor says
 
 Only ever moves cooling in the safe direction. Over-cooled is not trouble: it is the slow
-loop's to save. Proposes; the guardrails decide.
+loop's to save. What it took from the work comes back by control.resume. Proposes; the
+guardrails decide.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,18 @@ from control.layout import Layout
 from control.moves import traffic_away
 from control.types import Change, Kind, Proposal
 
+F64 = NDArray[np.float64]
+
 NEAR_LIMIT_K = 1.0
-HORIZON_S = 120.0  # how far ahead an inlet is predicted from its slope
-TREND_ALPHA = 0.3
-HOT = 0.5  # kelvin above nominal (a tenth more power counts as one): less is not thermal trouble
+HEADROOM_K = 4.0  # an inlet this far below its limit needs no more pre-cooling, nor less work
+HORIZON_S = 120.0  # how far ahead an inlet is predicted: what cooling needs to arrive
+FAST_S, SLOW_S = 20.0, 80.0  # means whose difference is the slope: short against HORIZON_S
 STEADY_SLOPE = 0.002  # K/s: below this a slope is noise
+# Kelvin above where a row should be (a tenth more power counts as one) that make it trouble, by
+# grade: the monitor is far finer than what anybody would act on.
+WARM, HOT = 0.5, 1.0
+ONSET_S = 180.0  # how long a new incident holds jobs back whatever the inlets say
+SHIFT_PCT = {1: 10.0, 2: 25.0, 3: 25.0}  # of an even share, by grade
 PRE_COOLING = (
     ("pre_cool_air", ("supply_air_setpoint_c", "zone_setpoint_c", "fan_rpm_pct")),
     ("pre_cool_water", ("pump_rpm_pct",)),
@@ -33,75 +41,102 @@ PRE_COOLING = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One row in trouble: how bad (1..3) and why."""
+    """One row in trouble: how bad (1..3), why, and the worst inlet that is coming."""
 
     row: str
     grade: int
     reason: str
+    ahead_c: float
 
 
-def trend(
-    layout: Layout, inlets: NDArray[np.float64], before: NDArray[np.float64] | None, dt_s: float
-) -> NDArray[np.float64]:
-    """Update each rack's (inlet, smoothed slope in K/s). Shape (n_racks, 2)."""
+def trend(layout: Layout, inlets: F64, before: F64 | None, dt_s: float) -> F64:
+    """Update each rack's (fast mean, slow mean) of its inlet. Shape (n_racks, 2)."""
     if before is None or len(before) != len(inlets) or dt_s <= 0:
-        return np.column_stack([inlets, np.zeros_like(inlets)])
-    slope = np.nan_to_num((inlets - before[:, 0]) / dt_s)
-    return np.column_stack([inlets, before[:, 1] + TREND_ALPHA * (slope - before[:, 1])])
+        return np.column_stack([inlets, inlets])
+    share = 1.0 - np.exp(-dt_s / np.array([FAST_S, SLOW_S]))
+    now = inlets[:, None]
+    known = np.where(np.isnan(before), now, before)
+    return np.where(np.isnan(now), known, known + share * (now - known))
+
+
+def ahead(case: Case) -> F64:
+    """Each rack's inlet HORIZON_S from now, if it goes on as it does. Shape (n_racks,)."""
+    inlets, means = worst_inlets(case.layout, case.snapshot), case.state.inlet_trend
+    if means is None or len(means) != len(inlets):
+        return inlets
+    slope = (means[:, 0] - means[:, 1]) / (SLOW_S - FAST_S)
+    steep = np.where(slope > STEADY_SLOPE, slope, 0.0)
+    return np.fmax(inlets, means[:, 0]) + steep * HORIZON_S
+
+
+def ahead_in(case: Case, racks_c: F64, row: str) -> float:
+    """The worst of `racks_c` in a row; -inf where none is known."""
+    mine = racks_c[case.layout.row_racks(row)]
+    return float(np.nanmax(mine)) if mine.size and not np.isnan(mine).all() else -np.inf
 
 
 def troubles(case: Case, tau_fast: float | None) -> list[Trouble]:
     """The rows in trouble now, worst first."""
-    layout, limit_c = case.layout, case.layout.site.limits.inlet_max_c
-    inlets = worst_inlets(layout, case.snapshot)
-    trend_of = case.state.inlet_trend
-    slope = (
-        trend_of[:, 1] if trend_of is not None and len(trend_of) == len(inlets) else 0.0 * inlets
-    )
-    ahead = inlets + np.where(slope > STEADY_SLOPE, slope, 0.0) * HORIZON_S
+    racks_c = ahead(case)
     found = []
-    for row in layout.rows:
-        mine = ahead[layout.row_racks(row)]
-        worst_c = float(np.nanmax(mine)) if mine.size and not np.isnan(mine).all() else -np.inf
-        finding = case.state.findings.get(f"row:{row}")
-        if worst_c >= limit_c - NEAR_LIMIT_K:
-            found.append(Trouble(row, 3, f"inlet predicted {worst_c:.1f} degC, limit {limit_c:g}"))
-        elif finding is None or finding.heat < HOT or tau_fast is None:
-            continue
-        elif finding.state == "persistent":
-            found.append(
-                Trouble(row, 2, f"MMS persistent, D(x) {finding.ema:.2f}, {_why(finding.top)}")
-            )
-        elif finding.deviation > tau_fast and finding.ema > tau_fast:
-            reason = f"D(x) {finding.deviation:.2f} > tau_fast {tau_fast:.2f}, {_why(finding.top)}"
-            found.append(Trouble(row, 1, reason))
+    for row in case.layout.rows:
+        worst_c = ahead_in(case, racks_c, row)
+        if graded := _grade(case, row, worst_c, tau_fast):
+            found.append(Trouble(row, *graded, worst_c))
     return sorted(found, key=lambda t: (-t.grade, t.row))
+
+
+def _grade(case: Case, row: str, worst_c: float, tau_fast: float | None) -> tuple[int, str] | None:
+    limit_c = case.layout.site.limits.inlet_max_c
+    finding = case.state.findings.get(f"row:{row}")
+    if worst_c >= limit_c - NEAR_LIMIT_K:
+        return 3, f"inlet predicted {worst_c:.1f} degC, limit {limit_c:g}"
+    heat = finding.heat if finding is not None and tau_fast is not None else 0.0
+    hot = HOT if row not in case.state.incident_s else WARM  # an incident lasts until it is over
+    if finding is None or tau_fast is None or heat < WARM:
+        return None
+    what = f"D(x) {finding.ema:.2f}, {heat:+.1f} K, {_why(finding.top)}"
+    if finding.state == "persistent" and heat >= hot:
+        return 2, f"MMS persistent, {what}"
+    if finding.deviation > tau_fast and finding.ema > tau_fast:
+        return 1, f"D(x) {finding.deviation:.2f} > tau_fast {tau_fast:.2f}, {what}"
+    return None
 
 
 def _why(top: tuple[str, ...]) -> str:
     return "most from " + ", ".join(top) if top else "no single cause"
 
 
+def has_headroom(case: Case, trouble: Trouble) -> bool:
+    """True when a row's inlets are, and stay, well below the limit."""
+    return trouble.ahead_c <= case.layout.site.limits.inlet_max_c - HEADROOM_K
+
+
 def proposals(case: Case, found: list[Trouble], cycle: str) -> list[Proposal]:
     """What to do about it, in the order in which it should be tried."""
     wanted: list[Proposal] = []
-    for trouble in found:
-        if trouble.grade >= 2:
+    serious = [t for t in found if t.grade >= 2]
+    for trouble in serious:
+        if trouble.grade >= 3 or _is_new(case, trouble) or not has_headroom(case, trouble):
             wanted += _cooling(case, trouble, cycle)
     if found:
         wanted += _routing(case, found, cycle)
-    serious = [t for t in found if t.grade >= 2]
-    if serious:
-        wanted += _admission(case, serious[0], cycle)
+    for trouble in serious[:1]:
+        if trouble.grade >= 3 or _is_new(case, trouble) or not has_headroom(case, trouble):
+            wanted += _admission(case, trouble, cycle)
     return wanted
+
+
+def _is_new(case: Case, trouble: Trouble) -> bool:
+    since_s = case.state.incident_s.get(trouble.row, case.snapshot.now_s)
+    return case.snapshot.now_s - since_s < ONSET_S
 
 
 def _routing(case: Case, found: list[Trouble], cycle: str) -> list[Proposal]:
     hot = tuple(t.row for t in found)
     calm = [r for r in case.layout.rows if r not in hot and _is_calm(case, r)]
     cool = tuple(sorted(calm, key=lambda r: _row_inlet(case, r)))
-    percent = 25.0 if found[0].grade >= 2 else 10.0
-    changes = traffic_away(case.layout, case.snapshot, hot, cool, percent)
+    changes = traffic_away(case.layout, case.snapshot, hot, cool, SHIFT_PCT[found[0].grade])
     reason = f"row {found[0].row}: {found[0].reason}"
     return [_proposal(case, "traffic_shift", changes, reason, cycle)] if changes else []
 
@@ -130,32 +165,40 @@ def _admission(case: Case, trouble: Trouble, cycle: str) -> list[Proposal]:
 
 
 def _cooling(case: Case, trouble: Trouble, cycle: str) -> list[Proposal]:
-    """Targeted pre-cooling: air and fans as one change, then pumps; at grade 3 to the safe value."""
+    """Targeted pre-cooling: air and fans as one change, then pumps, a step at a time; near the
+    limit all the way to the safe value, once an incident, and the hall's water with them."""
     wanted = []
     for move, quantities in PRE_COOLING:
         points = [p for q in quantities for p in case.layout.knobs(q, trouble.row)]
-        changes = tuple(c for p in points if (c := _colder(case, p, trouble.grade)) is not None)
-        if changes:
-            reason = f"row {trouble.row}: {trouble.reason}"
-            kind = Kind.PROTECTIVE if _unspent(case, changes) else Kind.NORMAL
-            wanted.append(_proposal(case, move, changes, reason, cycle, kind, f"row:{trouble.row}"))
+        wanted += _colder_all(case, trouble, move, points, f"row:{trouble.row}", cycle)
+    if trouble.grade >= 3:
+        points = [p for p in case.layout.knobs("chilled_water_setpoint_c") if p.row is None]
+        wanted += _colder_all(case, trouble, "pre_cool_plant", points, "hall", cycle)
     return wanted
 
 
-def _unspent(case: Case, changes: tuple[Change, ...]) -> bool:
-    """True while none of the equipment has made its protective move of this incident."""
-    return not any(case.point(c.point).equipment in case.state.incidents for c in changes)
+def _colder_all(
+    case: Case, trouble: Trouble, move: str, points: list[Point], scope: str, cycle: str
+) -> list[Proposal]:
+    far = trouble.grade >= 3 and not any(p.equipment in case.state.incidents for p in points)
+    changes = tuple(c for p in points if (c := _colder(case, p, far)) is not None)
+    if not changes:
+        return []
+    kind = Kind.PROTECTIVE if far else Kind.NORMAL
+    reason = f"row {trouble.row}: {trouble.reason}"
+    return [_proposal(case, move, changes, reason, cycle, kind, scope)]
 
 
-def _colder(case: Case, point: Point, grade: int) -> Change | None:
-    """One step towards the safe value; all the way when the limit is near and it is allowed."""
+def _colder(case: Case, point: Point, far: bool) -> Change | None:
+    """One step towards the safe value, or all the way; None where it stands there already."""
     old, bounds = case.snapshot.value(point.key), point.writable
-    if old is None or bounds is None or bounds.safe_value is None:
+    lease = case.state.leases.get(point.key)
+    if old is None or bounds is None:
         return None
-    gap = bounds.safe_value - old
-    if abs(gap) <= max(bounds.deadband, 1e-6):
+    safe = bounds.safe_value if bounds.safe_value is not None else lease.stood if lease else None
+    if safe is None or abs(safe - old) <= max(bounds.deadband, 1e-6):
         return None
-    far = grade >= 3 and point.equipment not in case.state.incidents
+    gap = safe - old
     step = gap if far else max(-bounds.max_step, min(bounds.max_step, gap))
     return Change(point.key, old, round(old + step, 3))
 

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control import ims, mms
-from control.context import Commands, ContextModel, follow, without_context
+from control.context import CONTEXT, Commands, Context, ContextModel, follow, without_context
 from control.features import unit_features, unit_names
+from control.holdoff import ORDERS, Absorbed, absorb, allowances
 from control.ims_model import ImsModel
 from control.layout import FEATURES, Layout
 from control.types import Finding, Snapshot
 
 F64 = NDArray[np.float64]
+FAN_PCT_PER_K = 20.0  # fan speed that is missing (or too much) and counts as a kelvin
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Monitor:
     params: mms.MmsParams
     context: ContextModel | None
     commands: Commands
+    allowances: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +65,9 @@ class MonitorState:
 
     ims: ims.ImsState
     mms: mms.MmsState
-    commands: F64 | None = None
-    commands_s: float = 0.0
+    context: Context | None = None
+    absorbed: Absorbed | None = None
+    at_s: float = 0.0
 
 
 def fit(layout: Layout, trained: Trained) -> Monitor:
@@ -81,7 +85,25 @@ def fit(layout: Layout, trained: Trained) -> Monitor:
         mms.MmsParams(alpha=section.alpha, persist_ticks=section.persist_ticks),
         context,
         Commands(layout),
+        allowances(_scales(model), _order_slopes(context, len(units))),
     )
+
+
+def _order_slopes(context: ContextModel | None, n_units: int) -> F64:
+    """What the context says each of ORDERS does to the features, (n_units, o, 10)."""
+    out = np.zeros((n_units, len(ORDERS), len(FEATURES)))
+    if context is not None:
+        for i, order in enumerate(ORDERS):
+            if order in CONTEXT:
+                out[:, i] = context.slopes[:, CONTEXT.index(order)]
+    return out
+
+
+def _scales(model: ImsModel) -> F64:
+    """What "one" is for each of FEATURES in its own unit, (10,); 0 for one the model lacks."""
+    width = np.linalg.norm(model.transform, axis=1)
+    by_name = {n: 1.0 / w if w > 0 else 0.0 for n, w in zip(model.features, width, strict=True)}
+    return np.array([by_name.get(f, 0.0) for f in FEATURES])
 
 
 def begin(monitor: Monitor, now_s: float) -> MonitorState:
@@ -96,13 +118,17 @@ def tick(
     """Score every rack and row once. Returns the next memory and a finding for each unit."""
     model = monitor.model
     raw = unit_features(layout, snapshot)
-    commands = follow(
-        state.commands, monitor.commands.read(snapshot), snapshot.now_s - state.commands_s
-    )
+    commands = monitor.commands.read(snapshot)
+    dt_s = snapshot.now_s - state.at_s
+    context = follow(state.context, commands, dt_s)
     if monitor.context is not None:
-        raw = without_context(monitor.context, raw, commands)
+        raw = without_context(monitor.context, raw, context)
+    nominal = state.mms.latent == mms.NOMINAL
+    orders = monitor.commands.orders(commands, snapshot)
+    absorbed = absorb(monitor.allowances, state.absorbed, orders, raw, nominal, dt_s)
+    raw = raw - absorbed.offset
     x = raw[:, monitor.columns]
-    ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index)
+    ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index, nominal)
     mms_state = mms.step(
         monitor.params, state.mms, scores.deviation, scores.unknown,
         model.tau_fast, model.tau_persist, snapshot.now_s,
@@ -120,18 +146,18 @@ def tick(
         )
         for i, unit in enumerate(monitor.units)
     }
-    return MonitorState(ims_state, mms_state, commands, snapshot.now_s), findings
+    return MonitorState(ims_state, mms_state, context, absorbed, snapshot.now_s), findings
 
 
 def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
-    """How far a unit is from its nominal centre towards danger: kelvin of inlet, and tenths of
-    its power. Negative: over-cooled or idle. Shape (n_units,)."""
+    """How far a unit is from its nominal centre towards danger: kelvin of inlet, tenths of its
+    power, fans slower than they should be. Negative: over-cooled or idle. Shape (n_units,)."""
     offset = np.broadcast_to(model.offset, x.shape).copy()
     if model.unit_offsets.size:
         known = unit_index >= 0
         offset[known] += model.unit_offsets[unit_index[known]]
     heat = np.zeros(len(x))
-    for name, per in (("inlet_c", 1.0), ("pdu_kw", None)):
+    for name, per in (("inlet_c", 1.0), ("pdu_kw", None), ("fan_rpm_pct", -FAN_PCT_PER_K)):
         if name in model.features:
             column = model.features.index(name)
             centre = offset[:, column]

@@ -1,249 +1,275 @@
 """The slow loop: every two minutes, the moves that should lower Wh/prompt the most.
 
-Tries every named move of every knob, predicts it, keeps those that pay beyond their doubt,
-the best one for each equipment, and leaves the last word to the guardrails. Also judges
-what earlier moves really did: a move that made things worse is undone and held back.
-Touches what customers feel (latency) only for a saving that is worth it.
+Weighs every named move of every knob in both directions, drops those that something speaks
+against, takes the best for each equipment, and leaves the last word to the guardrails. Not yet
+tried knobs get the benefit of the doubt, once: what they do is learned from it. Touches what
+customers feel (latency) only for a saving worth it, and a row that was not itself lately only
+by its air. Never predicts (control.predict), never writes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from control import slow_model
-from control.energy import Power, power_now
-from control.guardrails import Case
-from control.leases import hottest_c
-from control.moves import MOVES, Knob, shifted, traffic_away
-from control.state import Belief, ControlState, Verification
-from control.types import Change, Effect, Ending, Proposal, Target
+from control.fast_loop import HOT
+from control.moves import MOVES, Knob, shifted
+from control.predict import View, effect_of, ends, speeds, valve_after
+from control.signals import AIR_KNOBS
+from control.state import ControlState
+from control.traffic import traffic_candidates
+from control.types import Change, Effect, Proposal
 
-LATENCY_PRICE_PER_MS = 0.0005  # of total power: a millisecond of p95 must save 0.05 %
-INLET_TOLERANCE_K = 0.7  # sensor noise and load drift on top of the predicted inlet
-CALM = frozenset({"nominal", "transient"})
+LATENCY_PRICE_PER_MS = 0.0002  # of total power: a millisecond of p95 must save 0.02 %
+OPTIMISM = 0.5  # sigmas of doubt that count for a move
+COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
+COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
+LATENCY_SHARE = 0.9  # of the limit
+VALVE_MOST_PCT = 90.0  # beyond, a coil has nothing left to answer with
+VALVE_FULL_PCT = 97.0  # here it has nothing: worth power to get it back
+RELIEF = 20.0  # what relieving a place is worth, in least savings
+PRESSURE_LEAST_PA = 2.5  # containment must push outwards, after the move too
+REVERSAL_S = 3600.0  # a knob turns back within this only for several times the usual saving
+REVERSAL_FACTOR = 4.0
+AFTERCARE_S = 4 * 3600.0  # half a shift: how long a row that was persistent is only cooled
+CAREFUL = ("fan", "supply_air")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One move of one knob with what it should bring. score_kw: expected saving less its price."""
+    """One move of one knob, what it should bring, and what speaks against it (None: nothing)."""
 
     knob: Knob
     changes: tuple[Change, ...]
     effect: Effect
     score_kw: float
+    against: str | None = None
+    relieves: int | None = None  # the place that gets what it lacks
 
 
-def candidates(case: Case, knobs: tuple[Knob, ...], belief: Belief) -> list[Candidate]:
-    """Every move that should pay, best first."""
-    power = power_now(case.layout, case.snapshot)
-    if power.total_kw is None:
+Objection = Callable[[View, Knob, tuple[Change, ...], Effect], str | None]
+
+
+def candidates(view: View, knobs: tuple[Knob, ...]) -> list[Candidate]:
+    """Every move with its worth, best first; those with `against` are for explanations only."""
+    if not np.isfinite(view.total_kw):
         return []
-    floor_kw = power.total_kw * case.layout.site.optimizer.min_saving_pct / 100.0
-    found = [
-        c
-        for knob in knobs
-        for changes in _options(case, knob)
-        if (c := _weigh(case, knob, changes, power, belief)).score_kw
-        > min(floor_kw, _floor(knob, floor_kw))
-    ]
-    return sorted(found, key=lambda c: -c.score_kw)
+    found = [c for knob in knobs if knob.move != "traffic_shift" for c in _of_knob(view, knob)]
+    found = [_kept_warm(view, c, found) for c in found] + _followed_by_air(view, found)
+    for knob in knobs:
+        if knob.move == "traffic_shift":
+            found += [Candidate(knob, ch, e, _score(view, e), _aftercare(view, knob, ch, e))
+                      for ch, e in traffic_candidates(view)]  # fmt: skip
+    return sorted((_paying(view, c) for c in found), key=lambda c: -c.score_kw)
 
 
-def _floor(knob: Knob, floor_kw: float) -> float:
-    """A row's saving is measured against its part of the hall."""
-    return floor_kw if knob.row is None else floor_kw / 6.0
+def _of_knob(view: View, knob: Knob) -> list[Candidate]:
+    found = []
+    for size in MOVES[knob.move].sizes:
+        changes = shifted(knob, view.case.snapshot, size)
+        if changes:
+            effect = effect_of(view, knob, changes)
+            against = _against(view, knob, changes, effect)
+            score, place = _score(view, effect), _relieved(view, knob, changes, effect)
+            if place is not None:
+                score += RELIEF * floor(view, knob)
+            found.append(Candidate(knob, changes, effect, score, against, place))
+    return found
 
 
-def _options(case: Case, knob: Knob) -> list[tuple[Change, ...]]:
-    if knob.move == "traffic_shift":
-        return _traffic_options(case)
-    if knob.row is not None and not _calm(case, knob.row):
+def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> int | None:
+    """The place that is too warm, short of cooling or too slow, and that this move helps."""
+    limits = view.case.layout.site.limits
+    warm_c = limits.inlet_max_c - COMFORT_K + COMFORT_SLACK_K
+    for i in view.places_of(knob):
+        if effect.inlet_c < 0 and view.place(i, "inlet_c") > warm_c:
+            return i
+        valve = view.place(i, "valve_pct")
+        if valve > VALVE_FULL_PCT and _valve_of(view, knob, changes, i) < valve - 1.0:
+            return i
+    if (
+        effect.latency_ms < 0
+        and view.number("latency_ms") > LATENCY_SHARE * limits.latency_p95_max_ms
+    ):
+        return 0
+    return None
+
+
+def _score(view: View, effect: Effect) -> float:
+    price = LATENCY_PRICE_PER_MS * max(effect.latency_ms, 0.0) * view.total_kw
+    return -effect.total_power_kw + OPTIMISM * effect.total_power_sigma_kw - price
+
+
+def _paying(view: View, c: Candidate) -> Candidate:
+    if c.against is not None:
+        return c
+    floor_kw = floor(view, c.knob)
+    before = view.case.state.moved.get(c.knob.name)
+    if before is not None:
+        old, new = ends(c.changes)
+        age_s = view.case.snapshot.now_s - before.at_s
+        if (new - old) * before.direction < 0 and age_s < REVERSAL_S:
+            floor_kw *= REVERSAL_FACTOR
+    if c.score_kw > floor_kw:
+        return c
+    return replace(c, against=f"worth {c.score_kw:+.2f} kW, at least {floor_kw:.2f} wanted")
+
+
+def floor(view: View, knob: Knob) -> float:
+    """What a move must save in kW; a row's is measured against its part of the hall."""
+    least = view.total_kw * view.case.layout.site.optimizer.min_saving_pct / 100.0
+    return least * len(view.places_of(knob)) / max(len(view.signals.places), 1)
+
+
+def _followed_by_air(view: View, found: list[Candidate]) -> list[Candidate]:
+    """Warmer air where a valve is all that keeps warmer water from paying: they go together."""
+    water = _warmer_water(found)
+    if not water:
         return []
-    moved = [shifted(knob, case.snapshot, size) for size in MOVES[knob.move].sizes]
-    return [m for m in moved if m]
-
-
-def _calm(case: Case, row: str) -> bool:
-    """True where operation is normal, or off to the over-cooled side: there saving is safe."""
-    finding = case.state.findings.get(f"row:{row}")
-    return finding is None or finding.state in CALM or finding.heat < 0
-
-
-def _traffic_options(case: Case) -> list[tuple[Change, ...]]:
-    """From the row that spends most on a token to the one that spends least, both nominal."""
-    costs = {r: c for r in case.layout.rows if _nominal(case, r) and (c := _kw_per_token(case, r))}
-    if len(costs) < 2:
+    best = max(water, key=lambda c: c.score_kw)
+    if best.score_kw <= floor(view, best.knob):
         return []
-    worst, best = max(costs, key=costs.__getitem__), min(costs, key=costs.__getitem__)
-    moves = [
-        traffic_away(case.layout, case.snapshot, (worst,), (best,), s)
-        for s in MOVES["traffic_shift"].sizes
-    ]
-    return [m for m in moves if m]
+    old, new = ends(best.changes)
+    blocking = [i for i in range(len(view.places)) if _valve_blocks(view, i, new - old)]
+    air = [c for c in found if c.knob.quantity in AIR_KNOBS and c.against is None
+           and 0.0 < ends(c.changes)[1] - ends(c.changes)[0] <= new - old + 1e-6]  # fmt: skip
+    helping = [c for c in air if set(view.places_of(c.knob)) & set(blocking)]
+    cost = -sum(c.score_kw for c in helping)
+    gain = (best.score_kw - cost) / max(len(helping), 1)
+    return [replace(c, score_kw=gain) for c in helping if gain > c.score_kw]
 
 
-def _nominal(case: Case, row: str) -> bool:
-    finding = case.state.findings.get(f"row:{row}")
-    return finding is not None and finding.state == "nominal"
+def _kept_warm(view: View, c: Candidate, found: list[Candidate]) -> Candidate:
+    """Colder air would only have to come back while warmer water still pays: not taken."""
+    if c.relieves is not None or c.knob.quantity not in AIR_KNOBS or c.effect.inlet_c >= 0:
+        return c
+    if any(w.score_kw > floor(view, w.knob) for w in _warmer_water(found)):
+        return replace(c, against="water: warmer water needs warmer air")
+    return c
 
 
-def _kw_per_token(case: Case, row: str) -> float | None:
-    site = case.layout.site
-    kw = [case.snapshot.value(p.key) for p in site.of_quantity("gpu_power_kw") if p.row == row]
-    rate = [case.snapshot.value(p.key) for p in site.of_quantity("tokens_ps") if p.row == row]
-    if not kw or not rate or None in kw or None in rate:
-        return None
-    tokens = sum(v for v in rate if v is not None)
-    return sum(v for v in kw if v is not None) / tokens if tokens > 0 else None
+def _warmer_water(found: list[Candidate]) -> list[Candidate]:
+    return [c for c in found if c.knob.quantity == "chilled_water_setpoint_c"
+            and ends(c.changes)[1] > ends(c.changes)[0]]  # fmt: skip
 
 
-def _weigh(
-    case: Case, knob: Knob, changes: tuple[Change, ...], power: Power, belief: Belief
-) -> Candidate:
-    total_kw = power.total_kw or 0.0
-    effect = (
-        _traffic_effect(case, changes, power)
-        if knob.move == "traffic_shift"
-        else slow_model.predict(case, knob, changes, power, belief)
-    )
-    price = LATENCY_PRICE_PER_MS * max(effect.latency_ms, 0.0) * total_kw
-    score = -effect.total_power_kw - 0.5 * effect.total_power_sigma_kw - price
-    return Candidate(knob, changes, effect, score)
+def _valve_blocks(view: View, place: int, water_k: float) -> bool:
+    return bool(valve_after(view, place, water_k, 0.0, 1.0) > VALVE_MOST_PCT)
 
 
-def _traffic_effect(case: Case, changes: tuple[Change, ...], power: Power) -> Effect:
-    """Work done where a token costs less. Half of the difference of averages: idle power stays."""
-    tokens_ps = power.tokens_ps or 0.0
-    saved = 0.0
-    for change in changes:
-        row = case.point(change.point).row
-        cost = _kw_per_token(case, row) if row else None
-        if cost is None or change.old is None:
-            return Effect()
-        saved += 0.5 * cost * tokens_ps * (change.new - change.old) / 100.0
-    most = max((c.new / c.old - 1.0 for c in changes if c.old), default=0.0)
-    latency = case.snapshot.take(case.layout.latency)
-    worst_ms = float(np.nanmax(latency)) if latency.size and not np.isnan(latency).all() else 0.0
-    return Effect(
-        total_power_kw=saved,
-        total_power_sigma_kw=0.5 * abs(saved),
-        inlet_c=1.0 * max(most, 0.0),
-        inlet_sigma_k=0.3,
-        latency_ms=worst_ms * max(most, 0.0),
-    )
+def _against(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    for name, objection in OBJECTIONS:
+        if why := objection(view, knob, changes, effect):
+            return f"{name}: {why}"
+    return None
 
 
-def proposals(case: Case, ranked: list[Candidate], cycle: str, most: int) -> list[Proposal]:
-    """The best candidate for each equipment, at most `most`, as proposals with their reason."""
-    used: set[str] = set()
-    chosen: list[Proposal] = []
-    for candidate in ranked:
-        equipment = {p.equipment for p in candidate.knob.points}
-        rows = {f"{candidate.knob.row}"} if candidate.knob.row else set()
-        if len(chosen) >= most or used & (equipment | rows):
+def _upset(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    """A row in thermal trouble is the fast loop's; over-cooled is safe to save in."""
+    rows = [knob.row] if knob.row else list(view.case.layout.rows)
+    for row in rows:
+        finding = view.case.state.findings.get(f"row:{row}")
+        if finding is None or finding.heat < HOT or finding.state == "nominal":
             continue
-        used |= equipment | rows  # one move a row at a time: its effect stays readable
-        chosen.append(_proposal(case, candidate, cycle))
-    return chosen
+        if knob.row is not None or effect.inlet_c > 0 or effect.latency_ms > 0:
+            return f"row {row} is {finding.state}"
+    return None
 
 
-def _proposal(case: Case, candidate: Candidate, cycle: str) -> Proposal:
+def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    """A row that was not itself lately: its air may be put right, its work and water stay."""
+    if knob.move in CAREFUL:
+        return None
+    rows = {view.case.point(c.point).row for c in changes} - {None}
+    for row, until_s in view.case.state.aftercare.items():
+        left_s = until_s - view.case.snapshot.now_s
+        if left_s > 0 and (row in rows or (not rows and knob.move == "batching")):
+            return f"row {row} was persistent, {left_s / 60:.0f} min of aftercare left"
+    return None
+
+
+def _too_warm(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    if effect.inlet_c <= 0:
+        return None
+    limit_c = view.case.layout.site.limits.inlet_max_c
+    for i in view.places_of(knob):
+        worst = view.place(i, "inlet_c") + pending_k(view.case.state, view.signals.places[i])
+        ahead = worst + effect.inlet_c + 2.0 * effect.inlet_sigma_k
+        if ahead > limit_c - COMFORT_K:
+            return f"inlet {worst:.1f} -> {ahead:.1f} degC, limit {limit_c:g} less {COMFORT_K:g} K"
+    return None
+
+
+def pending_k(state: ControlState, place: str | None) -> float:
+    """Warming that earlier moves have promised and not shown yet, in a place."""
+    return sum(
+        max(v.effect.inlet_c, 0.0) for v in state.verifications
+        if place is None or v.row is None or v.row == place
+    )  # fmt: skip
+
+
+def _coil(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    """Coils keep something to answer with: no move opens a valve beyond VALVE_MOST_PCT."""
+    for i in view.places_of(knob):
+        before, after = view.place(i, "valve_pct"), _valve_of(view, knob, changes, i)
+        if after > max(VALVE_MOST_PCT, before + 0.1):
+            return f"valve {before:.0f} -> {after:.0f} %"
+    return None
+
+
+def _valve_of(view: View, knob: Knob, changes: tuple[Change, ...], place: int) -> float:
+    """A place's valve after a move; NaN when it is not known or not touched."""
+    old, new = ends(changes)
+    if knob.quantity == "chilled_water_setpoint_c":
+        return valve_after(view, place, new - old, 0.0, 1.0)
+    if knob.quantity in AIR_KNOBS:
+        return valve_after(view, place, 0.0, new - old, 1.0)
+    if knob.quantity == "pump_rpm_pct":
+        start, end, _ = speeds(view, knob, changes)
+        return valve_after(view, place, 0.0, 0.0, max(end, 1.0) / max(start, 1.0))
+    return np.nan
+
+
+def _pressure(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
+    """Where pressure across containment is measured, fans stop before it is gone."""
+    old, new = ends(changes)
+    if knob.quantity != "fan_rpm_pct" or new >= old:
+        return None
+    for i in view.places_of(knob):
+        if view.place(i, "pressure_pa") < PRESSURE_LEAST_PA:
+            return f"{view.place(i, 'pressure_pa'):.1f} Pa across containment"
+    return None
+
+
+def _slow_prompts(
+    view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect
+) -> str | None:
+    limit_ms = view.case.layout.site.limits.latency_p95_max_ms
+    after = view.number("latency_ms") + effect.latency_ms
+    if effect.latency_ms > 0 and not after <= LATENCY_SHARE * limit_ms:
+        return f"p95 -> {after:.0f} ms, limit {limit_ms:g}"
+    return None
+
+
+OBJECTIONS: tuple[tuple[str, Objection], ...] = (
+    ("upset", _upset),
+    ("aftercare", _aftercare),
+    ("inlet", _too_warm),
+    ("coil", _coil),
+    ("pressure", _pressure),
+    ("latency", _slow_prompts),
+)
+
+
+def proposal(view: View, candidate: Candidate, cycle: str) -> Proposal:
+    """A candidate as a proposal with its reason."""
     knob, effect = candidate.knob, candidate.effect
     first = candidate.changes[0]
-    unit = case.point(first.point).unit
     reason = (
-        f"{MOVES[knob.move].text} in {knob.scope}: {first.old:g} -> {first.new:g} {unit},"
-        f" expected {effect.total_power_kw:+.2f} ± {effect.total_power_sigma_kw:.2f} kW,"
-        f" inlet {effect.inlet_c:+.2f} K"
+        f"{MOVES[knob.move].text} in {knob.scope}: {first.old:g} -> {first.new:g}"
+        f" {view.case.point(first.point).unit}, expected {effect.total_power_kw:+.2f}"
+        f" ± {effect.total_power_sigma_kw:.2f} kW, inlet {effect.inlet_c:+.2f} K"
     )
-    expires_s = case.snapshot.now_s + case.layout.site.limits.lease_s
+    expires_s = view.case.snapshot.now_s + view.case.layout.site.limits.lease_s
     return Proposal(f"slow:{cycle}:{knob.name}", "slow", knob.move, candidate.changes, reason,
                     scope=knob.scope, effect=effect, expires_s=expires_s)  # fmt: skip
-
-
-def watch(case: Case, proposal: Proposal) -> ControlState:
-    """Remember what stood before a change that was just made, to judge it when it has settled."""
-    power = power_now(case.layout, case.snapshot)
-    settle_s = max(
-        (w.settle_s for c in proposal.changes if (w := case.point(c.point).writable) is not None),
-        default=0.0,
-    )
-    latency = case.snapshot.take(case.layout.latency)
-    rows = {r for c in proposal.changes if (r := case.point(c.point).row)}
-    row = next(iter(rows)) if len(rows) == 1 else None
-    due = Verification(
-        proposal,
-        case.snapshot.now_s + settle_s,
-        inlet_before_c=hottest_c(case, row),
-        power_before_kw=power.cooling_kw if power.cooling_kw is not None else float("nan"),
-        it_before_kw=power.it_kw if power.it_kw is not None else float("nan"),
-        latency_before_ms=float(np.nanmax(latency))
-        if latency.size and not np.isnan(latency).all()
-        else 0.0,
-        effect=proposal.effect,
-    )
-    earlier = tuple(
-        _with_other(v, proposal, rows or set(case.layout.rows)) for v in case.state.verifications
-    )
-    return replace(case.state, verifications=(*earlier, due))
-
-
-def _with_other(v: Verification, proposal: Proposal, rows: set[str]) -> Verification:
-    """Book a later move's expected warming with an earlier one, so that it isn't blamed for it."""
-    warmer_k = max(proposal.effect.inlet_c, 0.0) + proposal.effect.inlet_sigma_k
-    others = dict(v.others_k)
-    for row in rows:
-        others[row] = others.get(row, 0.0) + warmer_k
-    return replace(v, others_k=others)
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What an earlier move really did, and whether it is undone."""
-
-    verification: Verification
-    inlet_c: float
-    undo: str | None
-
-
-def verify(case: Case) -> list[Judgement]:
-    """Judge the moves that have settled: predicted against realised. Worse than doubt: undone."""
-    return [_judge(case, v) for v in case.state.verifications if case.snapshot.now_s >= v.due_s]
-
-
-def _judge(case: Case, v: Verification) -> Judgement:
-    rows = {r for c in v.proposal.changes if (r := case.point(c.point).row)}
-    row = rows.pop() if len(rows) == 1 else None
-    now_c = hottest_c(case, row)
-    warmer_k = now_c - v.inlet_before_c
-    others_k = max(v.others_k.values(), default=0.0) if row is None else v.others_k.get(row, 0.0)
-    own_k = max(v.effect.inlet_c, 0.0) + 2.0 * v.effect.inlet_sigma_k
-    allowed_k = own_k + others_k + INLET_TOLERANCE_K
-    finding = case.state.findings.get(f"row:{row}") if row else None
-    limit_c = case.layout.site.limits.inlet_max_c
-    undo = None
-    if np.isnan(warmer_k):
-        undo = None  # blind: the leases' own rule gives it back
-    elif warmer_k > allowed_k:
-        undo = f"inlet rose {warmer_k:.2f} K, predicted {v.effect.inlet_c:+.2f}, allowed {allowed_k:.2f}"
-    elif now_c > limit_c:
-        undo = f"inlet {now_c:.1f} degC is over {limit_c:g}"
-    elif finding is not None and finding.state == "persistent" and finding.heat > 0:
-        undo = f"row {row} became persistent after it"
-    return Judgement(v, now_c, undo)
-
-
-def after_judging(case: Case, judged: list[Judgement]) -> tuple[ControlState, list[Ending]]:
-    """Forget what is judged; hold an undone move back for a while and end its leases."""
-    done = {id(j.verification) for j in judged}
-    left = tuple(v for v in case.state.verifications if id(v) not in done)
-    held_back, undone = dict(case.state.held_back), []
-    for j in judged:
-        if j.undo is None:
-            continue
-        proposal = j.verification.proposal
-        until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
-        held_back[f"{proposal.move}|{proposal.scope}"] = until_s
-        undone += [Ending(c.point, Target.PREVIOUS, j.undo) for c in proposal.changes
-                   if c.point in case.state.leases]  # fmt: skip
-    return replace(case.state, verifications=left, held_back=held_back), undone

@@ -1,159 +1,214 @@
-"""What a move is expected to save: physics for the shape, measurements for the size.
+"""How the hall answers to its knobs: physics for the shape, measurements for the size.
 
-One number a move is learned: how much of the physical prediction this hall really gives
-(1 = as predicted), by Bayesian linear regression over what the hall's cooling power did
-after moves. Shapes and their sources:
+Four small regressions, learned all the time from averages over a slow period: cooling power,
+IT power, worst latency, and for each place how its worst inlet stands above its supply air. All
+answer to what is measured (fan speed, water and air temperature), so that a limit that does not
+bind or a coil that can't follow is no riddle. Before any measurement physics stands in:
 
 - fans and pumps: power goes with the cube of speed (fan affinity laws, ASHRAE Handbook,
   HVAC Systems and Equipment, ch. Fans)
-- a kelvin warmer air or water: chiller COP better by 2-3 % a kelvin (device facts)
-- server fans ramp and chips leak above about 25 degC inlet (device facts): +1 % IT power
-  a kelvin above, by judgement; that is what makes too warm dear.
+- a kelvin warmer water: chiller COP better by 2-3 % a kelvin (device facts); without a chilled
+  water loop the supply air takes its place (direct expansion)
+- chips leak and server fans turn faster with a warmer inlet: +0.2 % of IT power a kelvin, and
+  beyond about 25 degC, where server fans ramp (device facts), +1 % a kelvin, by judgement
+- heat stored in water, slab and steel is given back: a change of temperature looks like a
+  saving (or a loss) at first that is none; its own terms take that out
+
+Predicts; never decides.
 """
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from control.energy import Power
-from control.guardrails import Case
-from control.leases import hottest_c
-from control.moves import Knob
-from control.state import Belief
-from control.types import Change, Effect
+from control.estimate import Gaussian, learn
+from control.signals import HALL, PLACE
 
+F64 = NDArray[np.float64]
+
+COOLING = ("base", "it_kw", "outdoor_c", "fan_cube", "pump_cube", "water_c", "air_c",
+           "air_store", "water_store")  # fmt: skip
+IT = ("base", "prompts_ps", "batch_ms", "inlet_c", "hot_k")
+LATENCY = ("base", "prompts_ps", "batch_ms")
+EXCESS = ("base", "fan_pct")
+
+AIR_STORE_S = 1800.0  # slab and steel follow the air in about half an hour
+WATER_STORE_S = 600.0  # pipes and chillers in ten minutes
+STEP_S = 120.0  # wander and noise below are for this long
+
+# Shares of cooling power, typical for chilled-water halls (ASHRAE Datacom series): chillers and
+# tower over half, fans a third, pumps a tenth.
+CHILLER_SHARE, FAN_SHARE, PUMP_SHARE = 0.55, 0.33, 0.10
 COP_PER_K = 0.025
-CHILLER_SHARE = 0.55  # of cooling power: chiller and tower; fans take most of the rest
-FAN_SHARE, PUMP_SHARE = 0.35, 0.10
-SERVER_RAMP_C = 25.0
-SERVER_RAMP_PER_K = 0.01
-INLET_PER_UNIT = {  # kelvin a unit of the knob, and its 1-sigma
-    "supply_air_setpoint_c": (1.0, 0.15),
-    "zone_setpoint_c": (1.0, 0.15),
-    "chilled_water_setpoint_c": (0.1, 0.15),
-    "fan_rpm_pct": (-0.05, 0.03),
-    "pump_rpm_pct": (-0.02, 0.02),
-}
-MS_PER_BATCH_MS = 0.8  # p95 rises with most of the window
-SAVING_PER_BATCH_MS = 0.0002  # share of IT power, by judgement
-LEARNED = ("supply_air", "fan", "pump")
-PRIOR_SIGMA = 0.5
-NOISE_SHARE = 0.004  # of cooling power: what it wanders by itself between two ticks
 
 
-def prior() -> Belief:
-    """Before any measurement: physics, give or take half."""
-    n = len(LEARNED)
-    return Belief(np.ones(n), np.eye(n) * PRIOR_SIGMA**2)
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """What is believed of this hall. origin (len(HALL),): the first averages, regressors count
+    from there; fan_origin (n,) likewise a place; slow_*: air and water as what stores heat has
+    followed them; at_s: the last measurement taken in."""
+
+    cooling: Gaussian
+    it: Gaussian
+    latency: Gaussian
+    excess: tuple[Gaussian, ...]
+    origin: F64
+    fan_origin: F64
+    slow_air_c: float
+    slow_water_c: float
+    at_s: float
 
 
-def learn(
-    belief: Belief, predicted_kw: Mapping[str, float], measured_kw: float, cooling_kw: float
-) -> Belief:
-    """Update with what moves were predicted to do to cooling power, and what it did.
-
-    predicted_kw: sum of the unscaled physical predictions by move. measured_kw: the change
-    of cooling power, corrected for the change of IT load.
-    """
-    x = np.array([predicted_kw.get(m, 0.0) for m in LEARNED])
-    if not np.any(x) or not np.isfinite(measured_kw):
-        return belief
-    noise = (NOISE_SHARE * max(cooling_kw, 1.0)) ** 2
-    gain = belief.cov @ x / float(x @ belief.cov @ x + noise)
-    mean = belief.mean + gain * (measured_kw - float(x @ belief.mean))
-    cov = belief.cov - np.outer(gain, x @ belief.cov)
-    return Belief(np.clip(mean, -0.5, 3.0), (cov + cov.T) / 2)
-
-
-def physical_kw(
-    case: Case, knob: Knob, changes: tuple[Change, ...], power: Power
-) -> tuple[float, float]:
-    """Predict (cooling, IT) power change in kW from physics alone. Negative saves."""
-    cooling_kw, it_kw = power.cooling_kw or 0.0, power.it_kw or 0.0
-    share = len(knob.points) / max(len(case.layout.knobs(knob.quantity)), 1)
-    old, new = _mean_ends(changes)
-    match knob.move:
-        case "supply_air":
-            cooling = -COP_PER_K * (new - old) * CHILLER_SHARE * cooling_kw * share
-            return cooling, _server_kw(case, knob, new - old, it_kw * share)
-        case "fan":
-            cooling = _cube(case, knob, old, new) * FAN_SHARE * cooling_kw * share
-            warmer = (new - old) * INLET_PER_UNIT["fan_rpm_pct"][0]
-            return cooling, _server_kw(case, knob, warmer, it_kw * share)
-        case "pump":
-            return _cube(case, knob, old, new) * PUMP_SHARE * cooling_kw * share, 0.0
-        case "batching":
-            return 0.0, -SAVING_PER_BATCH_MS * (new - old) * it_kw
-        case _:
-            return 0.0, 0.0
-
-
-def _mean_ends(changes: tuple[Change, ...]) -> tuple[float, float]:
-    old = float(np.mean([c.old if c.old is not None else c.new for c in changes]))
-    return old, float(np.mean([c.new for c in changes]))
-
-
-def _cube(case: Case, knob: Knob, old: float, new: float) -> float:
-    """Relative change of power with the cube of speed.
-
-    Where the setpoint is a limit above the real speed, nothing moves yet: half of what a
-    step from the real speed would save is granted, so that the limit is walked down to it.
-    """
-    actual = _actual_speed(case, knob)
-    if actual is not None and old > actual + 1.0:
-        if new >= old:
-            return 0.0
-        size = old - new
-        return 0.5 * (((actual - min(size, 3.0)) / actual) ** 3 - 1.0)
-    return float((new / max(old, 1.0)) ** 3 - 1.0)
-
-
-def _actual_speed(case: Case, knob: Knob) -> float | None:
-    """The mean measured speed of the knob's devices, where they report one."""
-    devices = {p.device for p in knob.points}
-    measured = [
-        v
-        for p in case.layout.site.of_quantity(knob.quantity)
-        if p.writable is None and p.device in devices
-        and (v := case.snapshot.value(p.key)) is not None
-    ]  # fmt: skip
-    return float(np.mean(measured)) if measured and np.mean(measured) > 1.0 else None
-
-
-def binding(case: Case, knob: Knob, old: float) -> bool:
-    """True when the knob really drives its device (it is no idle limit): worth learning from."""
-    actual = _actual_speed(case, knob)
-    return actual is None or old <= actual + 1.0
-
-
-def _server_kw(case: Case, knob: Knob, warmer_k: float, it_kw: float) -> float:
-    """What servers spend more when their inlets get warmer beyond the knee."""
-    worst_c = hottest_c(case, knob.row)
-    if np.isnan(worst_c):
-        return 0.0
-    before = max(0.0, worst_c - SERVER_RAMP_C)
-    after = max(0.0, worst_c + warmer_k - SERVER_RAMP_C)
-    return SERVER_RAMP_PER_K * (after - before) * it_kw
-
-
-def predict(
-    case: Case, knob: Knob, changes: tuple[Change, ...], power: Power, belief: Belief
-) -> Effect:
-    """The expected effect of a move with its 1-sigma: power, inlet, latency."""
-    cooling, it = physical_kw(case, knob, changes, power)
-    if knob.move in LEARNED:
-        i = LEARNED.index(knob.move)
-        expected = cooling * float(belief.mean[i]) + it
-        sigma = abs(cooling) * float(np.sqrt(belief.cov[i, i]))
-    else:
-        expected, sigma = cooling + it, 0.5 * abs(cooling + it)
-    old, new = _mean_ends(changes)
-    per_unit, per_unit_sigma = INLET_PER_UNIT.get(knob.quantity, (0.0, 0.0))
-    latency = (new - old) * MS_PER_BATCH_MS if knob.move == "batching" else 0.0
-    return Effect(
-        total_power_kw=expected,
-        total_power_sigma_kw=sigma,
-        inlet_c=per_unit * (new - old),
-        inlet_sigma_k=per_unit_sigma * abs(new - old),
-        latency_ms=latency,
+def prior(hall: F64, places: F64, now_s: float) -> Belief | None:
+    """What physics says of a hall with these first averages; None while its power is unknown."""
+    cooling_kw, it_kw = split(hall)
+    if not np.isfinite(cooling_kw):
+        return None
+    at = dict(zip(HALL, hall, strict=True))
+    fan, pump = (np.nan_to_num(at[k], nan=1.0) or 1.0 for k in ("fan_cube", "pump_cube"))
+    water = np.isfinite(at["water_c"])
+    lift = -COP_PER_K * CHILLER_SHARE * cooling_kw
+    per_it = cooling_kw / it_kw if it_kw > 0 else 0.0
+    cooling = Gaussian.prior(*_columns(
+        (cooling_kw, 0.05 * cooling_kw, 0.0015 * cooling_kw),
+        (0.6 * per_it, 0.3 * per_it, 0.01 * per_it),
+        (0.01 * cooling_kw, 0.01 * cooling_kw, 0.0005 * cooling_kw),
+        (FAN_SHARE * cooling_kw / fan, 0.4 * FAN_SHARE * cooling_kw / fan, 0.01 * cooling_kw / fan),
+        (PUMP_SHARE * cooling_kw / pump, 0.5 * PUMP_SHARE * cooling_kw / pump, 0.003 * cooling_kw / pump),
+        (lift, 0.6 * abs(lift), 0.15 * abs(lift)),
+        (0.0, 0.005 * cooling_kw, 0.001 * cooling_kw) if water else (lift, 0.6 * abs(lift), 0.15 * abs(lift)),
+        (0.0, 0.03 * cooling_kw, 0.0),
+        (0.0, 0.03 * cooling_kw, 0.0),
+    ))  # fmt: skip
+    known_it = it_kw if it_kw > 0 else 0.0
+    prompts = max(float(np.nan_to_num(at["prompts_ps"])), 1e-3)
+    it = Gaussian.prior(*_columns(
+        (known_it, 0.05 * known_it, 0.001 * known_it),
+        (0.4 * known_it / prompts, 0.3 * known_it / prompts, 0.005 * known_it / prompts),
+        (-0.0003 * known_it, 0.0003 * known_it, 0.00002 * known_it),
+        (0.002 * known_it, 0.0015 * known_it, 0.0001 * known_it),
+        (0.01 * known_it, 0.005 * known_it, 0.0005 * known_it),
+    ))  # fmt: skip
+    worst_ms = float(np.nan_to_num(at["latency_ms"]))
+    latency = Gaussian.prior(*_columns(
+        (worst_ms, 20.0, 2.0), (0.2, 0.2, 0.02), (0.7, 0.3, 0.02)
+    ))  # fmt: skip
+    excess = tuple(
+        Gaussian.prior(*_columns((_excess_k(row), 1.0, 0.05), (-0.03, 0.03, 0.002)))
+        for row in places
     )
+    fans = places[:, PLACE.index("fan_pct")]
+    return Belief(cooling, it, latency, excess, hall, fans, at["air_c"], at["water_c"], now_s)
+
+
+def _columns(*terms: tuple[float, float, float]) -> tuple[F64, F64, F64]:
+    mean, sigma, wander = (np.array([float(t[i]) for t in terms]) for i in range(3))
+    return mean, np.maximum(sigma, 1e-12), wander
+
+
+def split(hall: F64) -> tuple[float, float]:
+    """(cooling, IT) power in kW; where one is not metered, what the total leaves."""
+    total, it, cooling = (float(hall[HALL.index(k)]) for k in ("total_kw", "it_kw", "cooling_kw"))
+    if np.isnan(cooling):
+        cooling = total if np.isnan(it) else total - it
+    return cooling, 0.0 if np.isnan(it) else it
+
+
+def _excess_k(place: F64) -> float:
+    gap = place[PLACE.index("inlet_c")] - place[PLACE.index("air_c")]
+    return float(gap) if np.isfinite(gap) else 0.0
+
+
+def updated(belief: Belief, hall: F64, places: F64, now_s: float) -> Belief:
+    """The belief after one more window of averages that ended at now_s."""
+    dt_s = max(now_s - belief.at_s, 1.0)
+    steps = dt_s / STEP_S
+    belief = replace(belief, origin=np.where(np.isnan(belief.origin), hall, belief.origin),
+                     slow_air_c=_follow(belief.slow_air_c, hall[HALL.index("air_c")], dt_s / AIR_STORE_S),
+                     slow_water_c=_follow(belief.slow_water_c, hall[HALL.index("water_c")], dt_s / WATER_STORE_S),
+                     at_s=now_s)  # fmt: skip
+    cooling_kw, it_kw = split(hall)
+    latency_ms = float(hall[HALL.index("latency_ms")])
+    return replace(
+        belief,
+        cooling=learn(belief.cooling, _cooling_x(belief, hall), cooling_kw,
+                      0.002 * abs(cooling_kw) + 0.02, steps),
+        it=learn(belief.it, _offsets(belief, hall, IT), it_kw if it_kw > 0 else np.nan,
+                 0.002 * abs(it_kw) + 0.02, steps),
+        latency=learn(belief.latency, _offsets(belief, hall, LATENCY), latency_ms,
+                      2.0 + 0.01 * abs(np.nan_to_num(latency_ms)), steps),
+        excess=tuple(
+            learn(g, np.array([1.0, _zero(p[PLACE.index("fan_pct")] - f)]),
+                  float(p[PLACE.index("inlet_c")] - p[PLACE.index("air_c")]), 0.15, steps)
+            for g, p, f in zip(belief.excess, places, belief.fan_origin, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def _follow(slow: float, value: float, share: float) -> float:
+    if not np.isfinite(value):
+        return slow
+    return float(value if not np.isfinite(slow) else slow + (1.0 - np.exp(-share)) * (value - slow))
+
+
+def _offsets(belief: Belief, hall: F64, terms: tuple[str, ...]) -> F64:
+    """1 and how far each signal stands from the origin; 0 for what is not known."""
+    off = [_zero(hall[HALL.index(t)] - belief.origin[HALL.index(t)]) for t in terms[1:]]
+    return np.array([1.0, *off])
+
+
+def _cooling_x(belief: Belief, hall: F64) -> F64:
+    at = dict(zip(HALL, hall, strict=True))
+    stored = (_zero(at["air_c"] - belief.slow_air_c), _zero(at["water_c"] - belief.slow_water_c))
+    return np.array([*_offsets(belief, hall, COOLING[:-2]), *stored])
+
+
+def _zero(value: float) -> float:
+    return float(value) if np.isfinite(value) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a move changes in the hall's averages."""
+
+    fan_cube: float = 0.0
+    pump_cube: float = 0.0
+    water_c: float = 0.0
+    air_c: float = 0.0
+    batch_ms: float = 0.0
+    inlet_c: float = 0.0
+    hot_k: float = 0.0
+
+
+def power_kw(belief: Belief, hall: F64, shift: Shift) -> tuple[float, float]:
+    """Return the (mean, 1-sigma) change of total power in kW, once settled. Negative saves.
+
+    IT power drags its distribution losses along: total less cooling, over IT.
+    """
+    cooling = np.array([_part(shift, t) for t in COOLING])
+    it = np.array([_part(shift, t) for t in IT])
+    c_mean, c_sigma = belief.cooling.predict(cooling)
+    i_mean, i_sigma = belief.it.predict(it)
+    cooling_kw, it_kw = split(hall)
+    total = float(hall[HALL.index("total_kw")])
+    drag = (total - cooling_kw) / it_kw if it_kw > 0 and np.isfinite(total) else 1.0
+    # More heat from IT is more to cool.
+    drag += max(0.0, float(belief.cooling.mean[COOLING.index("it_kw")]))
+    return c_mean + drag * i_mean, float(np.hypot(c_sigma, drag * i_sigma))
+
+
+def _part(shift: Shift, term: str) -> float:
+    return float(getattr(shift, term)) if term in Shift.__dataclass_fields__ else 0.0
+
+
+def inlet_per_fan(belief: Belief, place: int) -> tuple[float, float]:
+    """(mean, 1-sigma) of how a place's worst inlet answers to a percent of fan, K/%; never above 0."""
+    g = belief.excess[place]
+    at = EXCESS.index("fan_pct")
+    return min(float(g.mean[at]), 0.0), float(np.sqrt(g.cov[at, at]))
+
+
+def latency_per_batch(belief: Belief) -> float:
+    """Milliseconds of worst p95 a millisecond of batching window, never below 0."""
+    return max(float(belief.latency.mean[LATENCY.index("batch_ms")]), 0.0)

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from control.modes import Modes
 from control.monitor import MonitorState
+from control.signals import Window
+from control.slow_model import Belief, Shift
 from control.types import Effect, Ending, Finding, Lease, Proposal
-
 
 DAY_S = 86_400.0
 PROTECTIVE = "protective:"  # before an equipment: the budget of its exempt moves
@@ -51,17 +52,25 @@ class Owed:
 class Verification:
     """A change whose effect is judged when it has settled: what stood before, what was promised.
 
+    row: the one row it acts in, or None; shift: what it changed in the hall's averages;
     others_k: by row, what moves made since should have done to its inlets.
     """
 
     proposal: Proposal
     due_s: float
+    row: str | None
     inlet_before_c: float
-    power_before_kw: float
-    it_before_kw: float
-    latency_before_ms: float
+    shift: Shift
     effect: Effect
     others_k: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The last move of a knob: up (+1) or down (-1), and when."""
+
+    direction: float
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +84,6 @@ class Trip:
     dark_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Belief:
-    """How far reality follows the physics of each learned move. mean (m,), cov (m, m)."""
-
-    mean: NDArray[np.float64]
-    cov: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """Where the slow model stood at its last look: cooling and IT power, and what moves since
-    were predicted to do to cooling power, by move."""
-
-    at_s: float
-    cooling_kw: float
-    it_kw: float
-    predicted_kw: Mapping[str, float]
-
-
 @dataclass(frozen=True, slots=True)
 class ControlState:
     """Everything a decision depends on besides the snapshot and the site.
@@ -102,7 +92,10 @@ class ControlState:
     its one protective move. held_back: "move|scope" -> until when. yielded: points an operator
     holds, with why. quarantined: points whose read-back lied. owed: what must still be given
     back, by point. commissioned: points whose actuator a person has tried. inlet_trend:
-    (n_racks, 2) last inlet and its smoothed slope in K/s, at trend_s.
+    (n_racks, 2) each inlet's fast and slow mean, at trend_s. aftercare: row -> until when its work is left alone.
+    incident_s: row -> since when the fast loop cools it; calm_s: since when work may come back
+    (None: not yet). window: sums since the slow loop's last look, averages: (hall, places) at it.
+    moved: knob -> its last move.
     """
 
     modes: Modes
@@ -120,7 +113,12 @@ class ControlState:
     fast_holds: Mapping[str, float] = field(default_factory=dict)
     inlet_trend: NDArray[np.float64] | None = None
     trend_s: float = 0.0
+    aftercare: Mapping[str, float] = field(default_factory=dict)
+    incident_s: Mapping[str, float] = field(default_factory=dict)
+    calm_s: float | None = None
     monitor: MonitorState | None = None
+    window: Window | None = None
+    averages: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     belief: Belief | None = None
-    learning: Learning | None = None
+    moved: Mapping[str, Moved] = field(default_factory=dict)
     seed: int = 0

@@ -1,0 +1,174 @@
+"""What one change of a knob should do here and now: power, inlets, latency, valves.
+
+Knows that a limit above the real speed does nothing, that a coil that can't follow its setpoint
+is not moved by it, and that the effect of a step grows as air gets short. Predicts for
+control.slow_loop; decides nothing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control.guardrails import Case
+from control.moves import Knob
+from control.signals import AIR_KNOBS, HALL, PLACE, SERVER_RAMP_C, Signals
+from control.slow_model import Belief, Shift, inlet_per_fan, latency_per_batch, power_kw
+from control.types import Change, Effect
+
+F64 = NDArray[np.float64]
+
+IDLE_PCT = 1.0  # a limit this much above the measured speed does not bind
+IDLE_CREDIT = 0.5  # a step of an idle limit is worth half of one that binds: it gets there
+SATURATED_K = 0.5  # supply air this much above its setpoint: the coil can't follow
+CONVEX = 1.5  # less air: each step warms more than the one before
+VALVE_EXPONENT = 1.7  # equal-percentage valve against a coil that saturates, by judgement
+BATCH_FADES = 0.6  # larger batches save less and less
+
+
+@dataclass(frozen=True)
+class View:
+    """One look of the slow loop: the case, averages since the last look, what is believed."""
+
+    case: Case
+    signals: Signals
+    hall: F64
+    places: F64
+    belief: Belief
+
+    @cached_property
+    def total_kw(self) -> float:
+        """Total power, or what is known of it; NaN when nothing is."""
+        at = dict(zip(HALL, self.hall, strict=True))
+        known = [at[k] for k in ("it_kw", "cooling_kw") if np.isfinite(at[k])]
+        return float(at["total_kw"]) if np.isfinite(at["total_kw"]) else float(sum(known) or np.nan)
+
+    def number(self, name: str) -> float:
+        """One of the hall's averages."""
+        return float(self.hall[HALL.index(name)])
+
+    def place(self, place: int, name: str) -> float:
+        """One of a place's averages."""
+        return float(self.places[place, PLACE.index(name)])
+
+    def places_of(self, knob: Knob) -> tuple[int, ...]:
+        """The places a knob acts on: its row, or all."""
+        if knob.row in self.signals.places:
+            return (self.signals.places.index(knob.row),)
+        return tuple(range(len(self.signals.places)))
+
+
+def ends(changes: tuple[Change, ...]) -> tuple[float, float]:
+    """Mean old and new value of a change."""
+    old = float(np.mean([c.old if c.old is not None else c.new for c in changes]))
+    return old, float(np.mean([c.new for c in changes]))
+
+
+def speeds(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[float, float, float]:
+    """(from, to, credit) of the real speed in %, for a limit that may not bind yet."""
+    old, new = ends(changes)
+    name = "fan_pct" if knob.quantity == "fan_rpm_pct" else "pump_pct"
+    measured = [view.place(i, name) for i in view.places_of(knob)]
+    actual = float(np.nanmean(measured)) if np.isfinite(measured).any() else old
+    if old <= actual + IDLE_PCT:
+        return old, new, 1.0
+    if new >= old:
+        return actual, actual, 1.0  # more room above an idle limit changes nothing
+    if new < actual:
+        return actual, new, 1.0
+    return actual, max(actual - (old - new), 1.0), IDLE_CREDIT
+
+
+def shift_of(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[Shift, float, float]:
+    """Return (shift of the hall's averages, inlet change here in K, its 1-sigma)."""
+    part = len(knob.points) / max(len(_family(view, knob)), 1)
+    match knob.quantity:
+        case "fan_rpm_pct":
+            start, end, credit = speeds(view, knob, changes)
+            warmer, sigma = _by_fan(view, knob, end - start)
+            inlet, hot = _inlets(view, knob, warmer)
+            cube = credit * part * (end**3 - start**3) / 1e6
+            return Shift(fan_cube=cube, inlet_c=credit * inlet, hot_k=credit * hot), warmer, sigma
+        case "pump_rpm_pct":
+            start, end, credit = speeds(view, knob, changes)
+            cube = credit * part * (end**3 - start**3) / 1e6
+            return Shift(pump_cube=cube), 0.0, 0.02 * abs(end - start)
+        case "chilled_water_setpoint_c":
+            old, new = ends(changes)
+            return Shift(water_c=new - old), 0.1 * (new - old), 0.1 * abs(new - old)
+        case "batch_window_ms":
+            old, new = ends(changes)
+            return Shift(batch_ms=BATCH_FADES * (new - old)), 0.0, 0.0
+        case _ if knob.quantity in AIR_KNOBS:
+            warmer = followed_k(view, knob, changes)
+            inlet, hot = _inlets(view, knob, warmer)
+            return (
+                Shift(air_c=part * warmer, inlet_c=inlet, hot_k=hot),
+                warmer,
+                0.15 * abs(warmer) + 0.05,
+            )
+        case _:
+            return Shift(), 0.0, 0.0
+
+
+def _family(view: View, knob: Knob) -> list[str]:
+    quantities = AIR_KNOBS if knob.quantity in AIR_KNOBS else (knob.quantity,)
+    return [p.key for q in quantities for p in view.case.layout.knobs(q)]
+
+
+def _by_fan(view: View, knob: Knob, percent: float) -> tuple[float, float]:
+    slopes = [inlet_per_fan(view.belief, i) for i in view.places_of(knob)]
+    mean = min(m for m, _ in slopes) * percent
+    sigma = max(s for _, s in slopes) * abs(percent)
+    return (CONVEX * mean if percent < 0 else mean), sigma
+
+
+def followed_k(view: View, knob: Knob, changes: tuple[Change, ...]) -> float:
+    """How far supply air will really move: a coil that can't hold its setpoint does not follow."""
+    old, new = ends(changes)
+    measured = [view.place(i, "air_c") for i in view.places_of(knob)]
+    actual = float(np.nanmean(measured)) if np.isfinite(measured).any() else old
+    if knob.quantity != "supply_air_setpoint_c" or actual <= old + SATURATED_K:
+        return new - old
+    return max(new - actual, 0.0)
+
+
+def _inlets(view: View, knob: Knob, warmer_k: float) -> tuple[float, float]:
+    """Change of the hall's mean inlet and of its mean excess over SERVER_RAMP_C."""
+    inlet = hot = 0.0
+    for i in view.places_of(knob):
+        mean, now_hot = view.place(i, "mean_inlet_c"), view.place(i, "hot_k")
+        if not np.isfinite(mean):
+            continue
+        inlet += warmer_k
+        # Racks spread around their mean: the share over the ramp answers, the rest joins later.
+        over = np.clip(
+            (view.place(i, "inlet_c") + max(warmer_k, 0.0) - SERVER_RAMP_C) / 2.0, 0.0, 1.0
+        )
+        hot += max(over * warmer_k, -now_hot)
+    n = max(len(view.signals.places), 1)
+    return inlet / n, hot / n
+
+
+def effect_of(view: View, knob: Knob, changes: tuple[Change, ...]) -> Effect:
+    """The expected effect of a change with its 1-sigma: power, inlet, latency."""
+    shift, warmer, sigma = shift_of(view, knob, changes)
+    mean, doubt = power_kw(view.belief, view.hall, shift)
+    old, new = ends(changes)
+    ms = (new - old) * latency_per_batch(view.belief) if knob.move == "batching" else 0.0
+    return Effect(mean, doubt, warmer, sigma, ms)
+
+
+def valve_after(view: View, place: int, water_k: float, air_k: float, pump: float) -> float:
+    """The widest valve of a place in %, after water and air have warmed by so many kelvin and
+    the pump turns `pump` times as fast. NaN where valves or temperatures are not known."""
+    valve, air = view.place(place, "valve_pct"), view.place(place, "air_c")
+    back, water = view.place(place, "return_c"), view.number("water_c")
+    if not np.isfinite([valve, air, water]).all():
+        return np.nan
+    back = back if np.isfinite(back) else air + 8.0
+    lift = max(back - water, 1.0)
+    carried = max((back - air - air_k) / max(back - air, 1.0), 0.1)
+    most = max((lift - water_k) / lift, 0.05) * pump**0.6
+    return float(valve * (carried / most) ** VALVE_EXPONENT)

@@ -1,0 +1,128 @@
+"""What earlier moves of the slow loop really did: predicted against measured, after settling.
+
+A move that made things worse than its prediction allows is undone and held back for a while.
+Power is judged by what the hall's model has learned since: one move among many can't be read
+off a meter. Decides endings; never writes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from control.fast_loop import HOT
+from control.guardrails import Case
+from control.leases import hottest_c
+from control.moves import Knob
+from control.predict import View, ends, shift_of
+from control.slow_model import Shift, power_kw
+from control.state import ControlState, Moved, Verification
+from control.types import Effect, Ending, Proposal, Target
+
+INLET_TOLERANCE_K = 0.7  # sensor noise and load drift on top of the predicted inlet
+POWER_SIGMAS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an earlier move really did, and whether it is undone."""
+
+    verification: Verification
+    inlet_c: float
+    realised_kw: float
+    undo: str | None
+
+
+def watch(
+    view: View | None, case: Case, knobs: tuple[Knob, ...], proposal: Proposal
+) -> ControlState:
+    """Remember what stood before a change that was just made, to judge it when it has settled."""
+    settle_s = max(
+        (w.settle_s for c in proposal.changes if (w := case.point(c.point).writable) is not None),
+        default=0.0,
+    )
+    rows = {r for c in proposal.changes if (r := case.point(c.point).row)}
+    row = next(iter(rows)) if len(rows) == 1 else None
+    knob = next((k for k in knobs if k.move == proposal.move and k.scope == proposal.scope
+                 and {p.key for p in k.points} >= {c.point for c in proposal.changes}), None)  # fmt: skip
+    shift = shift_of(view, knob, proposal.changes)[0] if view is not None and knob else Shift()
+    now_s = case.snapshot.now_s
+    due = Verification(
+        proposal, now_s + settle_s, row, hottest_c(case, row), shift, proposal.effect
+    )
+    earlier = tuple(
+        _with_other(v, proposal.effect, rows or set(case.layout.rows))
+        for v in case.state.verifications
+    )
+    moved = dict(case.state.moved)
+    if knob is not None:
+        old, new = ends(proposal.changes)
+        moved[knob.name] = Moved(1.0 if new > old else -1.0, now_s)
+    return replace(case.state, verifications=(*earlier, due), moved=moved)
+
+
+def _with_other(v: Verification, effect: Effect, rows: set[str]) -> Verification:
+    """Book a later move's expected warming with an earlier one, so that it isn't blamed for it."""
+    warmer_k = max(effect.inlet_c, 0.0) + effect.inlet_sigma_k
+    others = dict(v.others_k)
+    for row in rows:
+        others[row] = others.get(row, 0.0) + warmer_k
+    return replace(v, others_k=others)
+
+
+def verify(case: Case, view: View | None) -> list[Judgement]:
+    """Judge the moves that have settled. Worse than their doubt allows: undone."""
+    return [
+        _judge(case, view, v) for v in case.state.verifications if case.snapshot.now_s >= v.due_s
+    ]
+
+
+def _judge(case: Case, view: View | None, v: Verification) -> Judgement:
+    now_c = hottest_c(case, v.row)
+    realised, doubt = (
+        power_kw(view.belief, view.hall, v.shift) if view is not None else (np.nan, np.nan)
+    )
+    undo = _warmer(case, v, now_c) or _dearer(v, realised, doubt)
+    return Judgement(v, now_c, realised, undo)
+
+
+def _warmer(case: Case, v: Verification, now_c: float) -> str | None:
+    warmer_k = now_c - v.inlet_before_c
+    if np.isnan(warmer_k):
+        return None  # blind: the leases' own rule gives it back
+    others_k = (
+        max(v.others_k.values(), default=0.0) if v.row is None else v.others_k.get(v.row, 0.0)
+    )
+    own_k = max(v.effect.inlet_c, 0.0) + 2.0 * v.effect.inlet_sigma_k
+    allowed_k = own_k + others_k + INLET_TOLERANCE_K
+    limit_c = case.layout.site.limits.inlet_max_c
+    finding = case.state.findings.get(f"row:{v.row}") if v.row else None
+    if warmer_k > allowed_k:
+        return f"inlet rose {warmer_k:.2f} K, predicted {v.effect.inlet_c:+.2f}, allowed {allowed_k:.2f}"
+    if now_c > limit_c:
+        return f"inlet {now_c:.1f} degC is over {limit_c:g}"
+    if finding is not None and finding.state == "persistent" and finding.heat >= HOT:
+        return f"row {v.row} became persistent after it"
+    return None
+
+
+def _dearer(v: Verification, realised_kw: float, doubt_kw: float) -> str | None:
+    predicted, sigma = v.effect.total_power_kw, v.effect.total_power_sigma_kw
+    if not realised_kw > max(0.0, predicted) + POWER_SIGMAS * float(np.hypot(sigma, doubt_kw)):
+        return None
+    return f"costs {realised_kw:+.2f} ± {doubt_kw:.2f} kW, predicted {predicted:+.2f}"
+
+
+def after_judging(case: Case, judged: list[Judgement]) -> tuple[ControlState, list[Ending]]:
+    """Forget what is judged; hold an undone move back for a while and end its leases."""
+    done = {id(j.verification) for j in judged}
+    left = tuple(v for v in case.state.verifications if id(v) not in done)
+    held_back, undone = dict(case.state.held_back), []
+    for j in judged:
+        if j.undo is None:
+            continue
+        proposal = j.verification.proposal
+        until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
+        held_back[f"{proposal.move}|{proposal.scope}"] = until_s
+        undone += [Ending(c.point, Target.PREVIOUS, j.undo) for c in proposal.changes
+                   if c.point in case.state.leases]  # fmt: skip
+    return replace(case.state, verifications=left, held_back=held_back), undone
