@@ -55,6 +55,7 @@ class Demo:
     hours: float
     speed: float | None
     folder: Path | None = None
+    train_hours: float = TRAIN_HOURS
 
 
 async def run_demo(demo: Demo, stage: Stage) -> dict[str, Any]:
@@ -95,10 +96,10 @@ async def _prepare(
     """Train on a nominal hall, and run the demo's own hall without Skadi, side by side."""
     model = folder / "model.json"
     hall = ["--scenario", demo.scenario, "--seed", str(demo.seed)]
-    stage.say(f"in virtual time: {TRAIN_HOURS:g} nominal hours to train on, and the same"
+    stage.say(f"in virtual time: {demo.train_hours:g} nominal hours to train on, and the same"
               f" {demo.hours:g} h of {demo.scenario} without Skadi")  # fmt: skip
     train = await children.start("train", [
-        "rehearse", *hall, "--train-hours", str(TRAIN_HOURS), "--train-to", str(model),
+        "rehearse", *hall, "--train-hours", str(demo.train_hours), "--train-to", str(model),
     ])  # fmt: skip
     fixed = await children.start("baseline", [
         "rehearse", *hall, "--controller", "fixed", "--hours", str(demo.hours), "--json",

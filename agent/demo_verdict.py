@@ -164,6 +164,7 @@ def summary(result: Json) -> str:
     """One sentence for people: what came out."""
     saving = result["saving_pct"]
     by = ", ".join(f"{n} by {p}" for p, n in result["skadi"]["writes_by_protocol"].items())
-    what = "Wh/prompt unknown" if saving is None else f"{saving:.2f} % less energy a prompt"
+    more = "more" if saving is not None and saving < 0 else "less"
+    what = "Wh/prompt unknown" if saving is None else f"{abs(saving):.2f} % {more} energy a prompt"
     verdict = "passed" if not result["failures"] else "NOT passed"
     return f"{verdict}: {what}; writes: {by or 'none'}"

@@ -4,6 +4,7 @@ Decides how things look, nothing else. Where there is no terminal the same is sa
 lines: each action as it happens, and the figures now and then.
 """
 
+import re
 from dataclasses import dataclass
 
 from rich.color import Color
@@ -16,7 +17,9 @@ from rich.text import Text
 
 from agent.screen_view import Line, RowSeen, View
 
-WIDE = 118  # columns from which the figures stand beside the heat map
+WIDE = 124  # columns from which the figures stand beside the heat map
+_FIGURES = 44  # columns the figures want then
+_WITH_BAR, _WITH_GAPS = 91, 80  # columns inside the heat map's frame
 # Inlet temperature -> colour, interpolated. ASHRAE TC9.9 recommends 18 to 27 degC.
 _SCALE = (
     (14.0, (38, 70, 140)), (18.0, (46, 111, 175)), (21.0, (62, 150, 150)), (24.0, (106, 165, 80)),
@@ -43,11 +46,14 @@ class Frame:
 def draw(view: View, frame: Frame, width: int, height: int) -> RenderableType:
     """The whole screen for a terminal of `width` × `height` characters."""
     rows = max(len(view.rows), len(set(view.rack_row.values())), 1)
-    heat = Panel(_heat_map(view), title="inlet °C by rack, D(x) and MMS by row", padding=(0, 1))
+    room = width - 4 - (_FIGURES if width >= WIDE else 0)
+    heat = Panel(
+        _heat_map(view, room), title="inlet °C by rack, D(x) and MMS by row", padding=(0, 1)
+    )
     figures = Panel(_figures(view, frame), title="energy", padding=(0, 1))
     top = Layout(size=max(rows + 3, 13))
     if width >= WIDE:
-        top.split_row(Layout(heat, minimum_size=86, ratio=3), Layout(figures, ratio=2))
+        top.split_row(Layout(heat), Layout(figures, size=_FIGURES))
         tall = top.size or 0
     else:
         top.split_column(Layout(heat, size=rows + 3), Layout(figures, size=13))
@@ -97,20 +103,23 @@ def _head(view: View, frame: Frame) -> Text:
     return head
 
 
-def _heat_map(view: View) -> Table:
+def _heat_map(view: View, room: int) -> Table:
+    cell, bar = (5 if room >= _WITH_GAPS else 4), room >= _WITH_BAR
     by_row: dict[str, list[str]] = {row: [] for row in view.rows}
     for rack, row in view.rack_row.items():
         by_row.setdefault(row, []).append(rack)
     columns = max((len(r) for r in by_row.values()), default=0)
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_row("", Text("".join(f"{i + 1:^5}" for i in range(columns)), style="dim"),
-                  Text("D(x)", style="dim"), "", Text("MMS", style="dim"))  # fmt: skip
+    table.add_row("", Text("".join(f"{i + 1:^{cell}}" for i in range(columns)), style="dim"),
+                  Text("D(x)", style="dim"), *[""] * bar, Text("MMS", style="dim"))  # fmt: skip
     for row in sorted(by_row):
         cells = Text(no_wrap=True)
         for rack in sorted(by_row[row]):
             value = view.inlets.get(rack)
-            cells.append(f"{value:5.1f}" if value is not None else "  -  ", style=_colour(value))
-        table.add_row(Text(row, style="bold"), cells, *_monitor(view.rows.get(row, RowSeen())))
+            said = f"{value:{cell}.1f}" if value is not None else f"{'-':^{cell}}"
+            cells.append(said, style=_colour(value))
+        number, level, state = _monitor(view.rows.get(row, RowSeen()))
+        table.add_row(Text(row, style="bold"), cells, number, *[level] * bar, state)
     return table
 
 
@@ -200,7 +209,7 @@ def _format(value: float | None, digits: int) -> str:
 
 def picture(console: Console, title: str) -> str:
     """What a recording console has shown, as an SVG without the remote fonts rich puts in."""
-    svg = console.export_svg(title=title)
+    svg = re.sub(r"<!--.*?-->", "", console.export_svg(title=title), flags=re.DOTALL)
     start, end = svg.find("@font-face"), svg.rfind("@font-face")
     if start >= 0:
         after = svg.index("}", end) + 1

@@ -19,14 +19,16 @@ from agent.cli.options import json_option
               help="Simulated hours.")  # fmt: skip
 @click.option("--speed", type=click.FloatRange(min=1, max=200),
               help="Times real time; by default as fast as ends two hours in under four minutes.")  # fmt: skip
+@click.option("--train-hours", type=click.FloatRange(min=0.5, max=240), default=12.0,
+              show_default=True, help="Simulated hours that the IMS model is trained on.")  # fmt: skip
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
               help="Keep site file, logs and journal here.")  # fmt: skip
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="SVG",
               help="Write the last screen as a picture.")  # fmt: skip
 @json_option
 def demo(
-    scenario: str, seed: int, hours: float, speed: float | None, folder: Path | None,
-    picture: Path | None, as_json: bool,
+    scenario: str, seed: int, hours: float, speed: float | None, train_hours: float,
+    folder: Path | None, picture: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the whole thing on a simulated hall; it ends by itself with a verdict."""
     from agent.demo import Demo, run_demo
@@ -34,7 +36,8 @@ def demo(
     from agent.demo_stage import Stage
 
     stage = Stage(to_stderr=as_json)
-    plan = Demo(scenario, seed, hours, speed, folder.resolve() if folder else None)
+    where = folder.resolve() if folder else None
+    plan = Demo(scenario, seed, hours, speed, where, train_hours)
 
     async def work() -> dict[str, object]:
         task = asyncio.current_task()
