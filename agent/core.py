@@ -224,8 +224,13 @@ class Agent:
 
     async def _apply(self, permit: Permit, snapshot: Snapshot) -> None:
         proposal = permit.proposal
+        written = frozenset(c.point for c in proposal.changes)
         self.control = leases.reserved(self._case(snapshot), permit)
-        outcomes, undo = await self.executor.apply(permit)
+        self.control = replace(self.control, busy=self.control.busy | written)
+        try:
+            outcomes, undo = await self.executor.apply(permit)
+        finally:
+            self.control = replace(self.control, busy=self.control.busy - written)
         case = self._case(self.snapshot())
         self.control = leases.after_write(case, permit, outcomes)
         self.control = replace(self.control, leases=dict(self.executor.held))

@@ -79,6 +79,7 @@ class LimitsSection(Section):
     write_interval_s: Annotated[float, Field(ge=1, le=86_400)] = 120.0
     release_after_s: Annotated[float, Field(ge=1, le=3_600)] = 60.0
     lease_s: Annotated[float, Field(ge=30, le=86_400)] = 900.0
+    permit_s: Annotated[float, Field(ge=1, le=3_600)] = 20.0  # then a permit is void
     max_changes_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
     baseline_max_age_s: Annotated[float, Field(ge=60)] = 86_400.0
     ramp_back_s: Annotated[float, Field(ge=0, le=7_200)] = 300.0

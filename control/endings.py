@@ -44,7 +44,7 @@ def _ending(case: Case, lease: Lease) -> Ending | None:
         return None
     wanted, owed = _groundless(case, lease), case.state.owed.get(lease.point)
     if owed is None:
-        if wanted is None and not lease.certain:
+        if wanted is None and not lease.certain and lease.point not in case.state.busy:
             return Ending(lease.point, Target.BASELINE, "its outcome is unknown")
         return wanted
     if case.snapshot.now_s < owed.due_s:
@@ -139,6 +139,8 @@ def _changed(case: Case, lease: Lease) -> str | None:
     read_s = case.snapshot.now_s - case.snapshot.age_s[at]
     if value is None or not lease.certain or read_s <= lease.taken_s:
         return None
+    if lease.point in case.state.busy:
+        return None  # ours is under way: what is read may be it
     if point.same(value, lease.value):
         return None
     return f"another hand set {value:g} where we had {lease.value:g}"

@@ -18,7 +18,6 @@ from control.modes import in_scope, may_write
 from control.state import NEVER, PROTECTIVE, ControlState
 from control.types import Change, Denial, Kind, Permit, Proposal, Snapshot, Verdict
 
-PERMIT_S = 20.0  # a permit not used within this is void: the snapshot behind it is old
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
@@ -301,7 +300,8 @@ def judge(case: Case, proposal: Proposal, cycle: str) -> Verdict:
         if numbers := rule(case, proposal):
             return Denial(proposal, name, numbers)
     now_s = case.snapshot.now_s
-    return Permit(proposal, cycle, now_s, now_s + PERMIT_S)
+    # A permit not used in time is void: the snapshot behind it is old.
+    return Permit(proposal, cycle, now_s, now_s + case.layout.site.limits.permit_s)
 
 
 def objections(case: Case, proposal: Proposal) -> tuple[str, ...]:

@@ -121,4 +121,5 @@ class ControlState:
     averages: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     belief: Belief | None = None
     moved: Mapping[str, Moved] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()  # points that are being written right now
     seed: int = 0
