@@ -23,7 +23,7 @@ from config.site import Point, Site
 from control.monitor import Trained
 from drivers.gate import Gate
 
-ALIASES = {"hall": "simulators.hall:Hall"}
+ALIASES = {"hall": "simulators.hall:Hall", "energyplus": "agent.energyplus:EnergyPlus"}
 START_S = 1_767_225_600.0  # 2026-01-01 00:00 UTC: any fixed instant will do
 Progress = Callable[[float], None]
 
