@@ -34,6 +34,7 @@ from control.types import (
     Ending,
     Outcome,
     Permit,
+    Proposal,
     Reading,
     Snapshot,
     Target,
@@ -193,6 +194,26 @@ class Agent:
         if self.site.agent.on_stop == "release":
             case = self._case(self.snapshot())
             await self._end(endings.all_of(case, "the agent stops"))
+
+    async def act(self, proposal: Proposal) -> Verdict:
+        """Judge what a person proposes and carry it out if it is permitted. Returns the verdict."""
+        snapshot = self.snapshot()
+        verdict = judge(self._case(snapshot), proposal, proposal.id)
+        match verdict:
+            case Permit():
+                await self._apply(verdict, snapshot)
+            case Denial():
+                self.counts.denied += 1
+                self._say_denied(verdict, snapshot)
+        return verdict
+
+    async def end(self, endings: list[Ending]) -> None:
+        """Give leases back now."""
+        await self._end(endings)
+
+    def next_cycle(self, loop: str) -> str:
+        """A name for the next cycle of a loop, unique in this run."""
+        return self._next_cycle(loop)
 
     # -- how a decision becomes an act
 

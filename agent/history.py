@@ -195,10 +195,17 @@ class History:
         async with self._read() as connection:
             return await query.scores(connection, self._me, unit, since_s, until_s)
 
-    async def actions(self, since_s: float, limit: int = 100) -> list[query.Action]:
-        """Records of decisions since a time, newest first."""
+    async def actions(
+        self,
+        since_s: float,
+        limit: int = 100,
+        before: tuple[float, str] | None = None,
+        kinds: Sequence[str] = (),
+        until_s: float | None = None,
+    ) -> list[query.Action]:
+        """Records of decisions since a time, newest first; see history_query.actions."""
         async with self._read() as connection:
-            return await query.actions(connection, self._me, since_s, limit)
+            return await query.actions(connection, self._me, since_s, limit, before, kinds, until_s)
 
     async def gaps(self, since_s: float) -> list[query.Gap]:
         """Where rows were given up, oldest first."""

@@ -5,11 +5,11 @@ below. Never more than MAX_ROWS; a caller who needs more asks for the next stret
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, case, func, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.history_schema import (
@@ -62,6 +62,7 @@ class Action:
     move: str | None
     scope: str | None
     detail: Mapping[str, Any]
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +159,31 @@ async def scores(
 
 
 async def actions(
-    connection: AsyncConnection, me: Identity, since_s: float, limit: int
+    connection: AsyncConnection,
+    me: Identity,
+    since_s: float,
+    limit: int,
+    before: tuple[float, str] | None = None,
+    kinds: Sequence[str] = (),
+    until_s: float | None = None,
 ) -> list[Action]:
-    """Records of decisions since a time, newest first."""
+    """Records of decisions from a time on, newest first; `before` (ts_s, uid) turns the page."""
     c = OPTIMIZER_ACTIONS.c
+    where = [*mine(OPTIMIZER_ACTIONS, me), c.ts >= since_s]
+    if before is not None:
+        at_s, uid = before
+        where.append(or_(c.ts < at_s, and_(c.ts == at_s, c.uid > uid)))
+    if kinds:
+        where.append(c.kind.in_(kinds))
+    if until_s is not None:
+        where.append(c.ts < until_s)
     found = await connection.execute(
-        select(c.ts, c.cycle, c.kind, c.loop, c.move, c.scope, c.detail)
-        .where(*mine(OPTIMIZER_ACTIONS, me), c.ts >= since_s)
+        select(c.ts, c.cycle, c.kind, c.loop, c.move, c.scope, c.detail, c.uid)
+        .where(*where)
         .order_by(c.ts.desc(), c.uid)
         .limit(max(0, min(limit, MAX_ROWS)))
     )
-    return [Action(*row[:6], detail=json.loads(row[6])) for row in found]
+    return [Action(*row[:6], detail=json.loads(row[6]), uid=row[7]) for row in found]
 
 
 async def gaps(connection: AsyncConnection, me: Identity, since_s: float) -> list[Gap]:

@@ -26,6 +26,8 @@ TOPICS: dict[str, str] = {
     "event/{kind}": "QoS 1: something that happened",
     "action": "QoS 1: a write with its receipts, a giving back, or what came of one",
     "decision": "QoS 1: a proposal with its verdict",
+    "command/{principal}": "in, QoS 1, where mqtt.commands: id, nonce, operation, arguments, expires",
+    "command/{principal}/result": "QoS 1: what came of it: id, ok, refused, detail",
 }
 _NOT_A_WORD = re.compile(r"[^A-Za-z0-9_.:-]")
 _CARRIES_VALUE = (Quality.GOOD, Quality.STALE)

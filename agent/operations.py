@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agent import operation_acts as acts
 from agent.core import Agent
 from config.checks import unknown_scope
 from config.schema import Scope
@@ -52,11 +53,12 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a call. `refused`: a limit or a role said no."""
+    """What came of a call. `refused`: a limit or a role said no; `invalid`: it made no sense."""
 
     ok: bool
     detail: dict[str, Any]
     refused: bool = False
+    invalid: bool = False
 
 
 Function = Callable[[Agent, Any, Caller], Awaitable[Result]]
@@ -139,6 +141,22 @@ async def _reset(agent: Agent, arguments: InterlockArguments, caller: Caller) ->
     return Result(True, {"reset": arguments.id})
 
 
+async def _tick(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
+    return Result(*await acts.tick(agent))
+
+
+async def _apply(agent: Agent, arguments: acts.ApplyArguments, caller: Caller) -> Result:
+    return Result(*await acts.apply(agent, arguments, caller.principal))
+
+
+async def _give_back(agent: Agent, arguments: PointArguments, caller: Caller) -> Result:
+    return Result(*await acts.give_back(agent, arguments.point, caller.principal))
+
+
+async def _scenario(agent: Agent, arguments: acts.ScenarioArguments, _caller: Caller) -> Result:
+    return Result(*await acts.scenario(agent, arguments))
+
+
 OPERATIONS: dict[str, Operation] = {
     o.name: o
     for o in (
@@ -151,6 +169,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("kill.clear", NoArguments, "engineer", True, _mode_event(Event.CLEAR)),
         Operation("resume", PointArguments, "engineer", True, _resume),
         Operation("interlock.reset", InterlockArguments, "engineer", True, _reset),
+        Operation("optimizer.tick", NoArguments, "operator", True, _tick),
+        Operation("actions.apply", acts.ApplyArguments, "operator", True, _apply),
+        Operation("actions.give_back", PointArguments, "operator", True, _give_back),
+        Operation("demo.scenario", acts.ScenarioArguments, "operator", True, _scenario),
     )
 }
 
@@ -159,7 +181,7 @@ async def call(agent: Agent, name: str, arguments: Any, caller: Caller) -> Resul
     """Check and run one operation; a change is in the audit log whatever came of it."""
     operation = OPERATIONS.get(name)
     if operation is None:
-        return Result(False, {"reason": f"unknown operation {name!r}"})
+        return Result(False, {"reason": f"unknown operation {name[:64]!r}"}, invalid=True)
     if RANK.get(caller.role, -1) < RANK[operation.role]:
         result = Result(False, {"reason": f"{name} needs role {operation.role}"}, refused=True)
     else:
@@ -169,7 +191,7 @@ async def call(agent: Agent, name: str, arguments: Any, caller: Caller) -> Resul
             reason = "; ".join(
                 f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
             )
-            result = Result(False, {"reason": reason})
+            result = Result(False, {"reason": reason}, invalid=True)
         else:
             result = await operation.run(agent, parsed, caller)
     if operation.changes:

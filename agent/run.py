@@ -25,6 +25,7 @@ from agent.mirror import Mirror
 from agent.notify import Notifier
 from agent.polling import Poller
 from agent.publish import publish_to, record_to
+from agent.surfaces import SurfaceError, Surfaces
 from config.loader import site_environment
 from config.site import Point, Site
 from control.modes import Event
@@ -87,6 +88,7 @@ class Running:
         self.mirror = Mirror(site, clock, environ) if site.mqtt else None
         self.poller = Poller(list(self.drivers.values()), clock, self.agent.take)
         self.door = LocalDoor(self.agent, self.folder)
+        self.surfaces = Surfaces(self.agent, self.history, self.mirror, self.poller.stats, environ)
         self.notifier = Notifier()
         self.stopping = asyncio.Event()
 
@@ -140,10 +142,12 @@ class Running:
         if (self.folder / KILL_FILE).exists():
             await self.agent.change_mode(Event.KILL, "", "file", "engineer")
         await self.agent.recover()
+        await self.surfaces.start()
         self.poller.start()
 
     async def _stop(self) -> None:
         """Loops have ended. Give back, then let go of everything else."""
+        await self.surfaces.stop()
         await self.agent.stop()
         self.agent.note(
             "stopped",
@@ -176,7 +180,7 @@ async def run_site(site: Site, clock: WallClock) -> None:
     try:
         running = Running(site, clock, load_model(site))
         await running.run()
-    except JournalError as error:
+    except (JournalError, SurfaceError) as error:
         raise StartError(str(error)) from error
     finally:
         lock.close()

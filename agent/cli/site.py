@@ -71,12 +71,18 @@ def _summary(site: Any) -> list[str]:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["config"]), default="config")
+@click.argument("what", type=click.Choice(["config", "openapi"]), default="config")
 def schema(what: str) -> None:
-    """Print the JSON schema of a site file, for editors."""
-    from config.jsonschema import site_schema
+    """Print the JSON schema of a site file (config), or the OpenAPI of the HTTP API (openapi)."""
+    if what == "openapi":
+        from agent.api_app import make_app
 
-    click.echo(json.dumps(site_schema(), indent=2))
+        shown = make_app(None).openapi()
+    else:
+        from config.jsonschema import site_schema
+
+        shown = site_schema()
+    click.echo(json.dumps(shown, indent=2))
 
 
 @click.command()

@@ -1,0 +1,142 @@
+"""Operations that make the agent act now: a tick, a change a person asks for, giving back, a scenario.
+
+Decides nothing about safety: a person's change passes the same guardrails, gate and read-back as
+a loop's. In advisory mode it answers what it would have done. Must never write by another way.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.plain import plain
+from control.guardrails import objections
+from control.types import Change, Denial, Ending, Proposal, Target
+
+if TYPE_CHECKING:
+    from agent.core import Agent
+
+OPERATOR_MOVE = "operator"
+TOLD = frozenset({"action", "decision", "judged", "ending"})
+
+Answer = tuple[bool, dict[str, Any], bool]  # ok, detail, refused
+
+
+class Wanted(BaseModel):
+    """A value a point should take, in its quantity's unit."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    point: Annotated[str, Field(min_length=1, max_length=130)]
+    value: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ApplyArguments(BaseModel):
+    """One atomic change: all of `changes` or none. `dry_run`: only say what would come of it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    changes: Annotated[list[Wanted], Field(min_length=1, max_length=64)]
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    dry_run: bool = False
+
+
+class ScenarioArguments(BaseModel):
+    """An overlay of the simulated hall, such as add_ai_nodes_row_c."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    scenario: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    action: Literal["start", "stop"] = "start"
+    duration_s: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] | None = None
+
+
+async def tick(agent: "Agent") -> Answer:
+    """Run the slow optimizer once, now; what it decided."""
+    with _told(agent) as told:
+        await agent.slow()
+    return True, {"mode": agent.control.modes.mode.value, "decided": told}, False
+
+
+async def apply(agent: "Agent", arguments: ApplyArguments, principal: str) -> Answer:
+    """Judge a change that a person wants and, where that is allowed, make it."""
+    unknown = [c.point for c in arguments.changes if c.point not in agent.site.writable_points]
+    if unknown:
+        return False, {"reason": f"not a writable point: {', '.join(sorted(unknown))[:300]}"}, False
+    proposal = _proposal(agent, arguments, principal)
+    case = agent.setting.case(agent.snapshot(), agent.control)
+    against = list(objections(case, proposal))
+    modes = agent.control.modes
+    detail: dict[str, Any] = {
+        "proposal": proposal.id, "mode": modes.mode.value, "applied": False, "objections": against,
+        "changes": {c.point: [c.old, c.new] for c in proposal.changes},
+    }  # fmt: skip
+    if arguments.dry_run or not modes.may_act:
+        would = not [o for o in against if not o.startswith("mode")]
+        return True, detail | {"would_apply": would}, False
+    with _told(agent) as told:
+        verdict = await agent.act(proposal)
+    if isinstance(verdict, Denial):
+        reason = f"{verdict.rule}: {verdict.numbers}"
+        return False, detail | {"reason": reason}, True
+    done = next((t for t in told if t["type"] == "action"), {})
+    applied = bool(done.get("complete"))
+    detail |= {"applied": applied, "receipts": done.get("receipts", {}), "why": done.get("why", [])}
+    if not applied:
+        detail["reason"] = "not every point took its value; what was written is given back"
+    return applied, detail, False
+
+
+def _proposal(agent: "Agent", arguments: ApplyArguments, principal: str) -> Proposal:
+    snapshot = agent.snapshot()
+    changes = tuple(
+        Change(c.point, snapshot.value(c.point), float(c.value)) for c in arguments.changes
+    )
+    rows = {agent.site.points[c.point].row for c in changes}
+    row = rows.pop() if len(rows) == 1 else None
+    return Proposal(
+        id=f"operator:{agent.next_cycle('o')}", loop="operator", move=OPERATOR_MOVE, changes=changes,
+        reason=f"{principal}: {arguments.reason}", scope=f"row:{row}" if row else "hall",
+        expires_s=snapshot.now_s + agent.site.limits.lease_s,
+    )  # fmt: skip
+
+
+async def give_back(agent: "Agent", point: str, principal: str) -> Answer:
+    """End a lease now: the device's own way, or its baseline. Never blocked."""
+    if point not in agent.control.leases:
+        return False, {"reason": f"nothing of ours is held on {point}"}, False
+    with _told(agent) as told:
+        await agent.end([Ending(point, Target.BASELINE, f"{principal} gives it back")])
+    left = point in agent.control.leases
+    detail: dict[str, Any] = {"point": point, "given_back": not left, "endings": told}
+    if left:
+        detail["reason"] = "the device did not confirm it; the agent keeps trying"
+    return not left, detail, False
+
+
+async def scenario(agent: "Agent", arguments: ScenarioArguments) -> Answer:
+    """Start or stop an overlay of the simulated hall."""
+    start = agent.services.scenario
+    if not agent.site.simulated:
+        return False, {"reason": "this is no simulated site (site.simulated)"}, True
+    if start is None:
+        return False, {"reason": "set api.simulator_url: skadi sim prints it as `control`"}, False
+    ok, detail = await start(arguments.scenario, arguments.action, arguments.duration_s)
+    return ok, detail, False
+
+
+@contextmanager
+def _told(agent: "Agent") -> Iterator[list[dict[str, Any]]]:
+    """What the agent tells meanwhile about decisions."""
+    told: list[dict[str, Any]] = []
+
+    def listen(kind: str, detail: dict[str, Any]) -> None:
+        if kind in TOLD and len(told) < 256:
+            told.append({"type": kind, **plain(detail)})
+
+    agent.listeners.append(listen)
+    try:
+        yield told
+    finally:
+        agent.listeners.remove(listen)

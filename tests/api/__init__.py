@@ -1,0 +1,1 @@
+"""Tests of what people and systems see: HTTP, WebSocket, commands."""

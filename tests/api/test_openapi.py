@@ -1,0 +1,60 @@
+"""The whole OpenAPI against the running API: no 5xx, nothing that the schema does not say."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.api_app import make_app
+from tests.api.make import ENVIRON, House, get, hall_site, house
+
+EXAMPLES = 12  # of each operation, each of schemathesis' phases
+
+
+@pytest.fixture
+async def hall(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, hall_site(tmp_path)) as made:
+        yield made
+
+
+async def attack(hall: House, token: str, *options: str) -> str:
+    """Run schemathesis in a process of its own; what it said. Fails when it finds anything."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", f"{hall.url}/openapi.json",
+        "-H", f"Authorization: Bearer {token}", "--max-examples", str(EXAMPLES), "--seed", "7",
+        "--checks", "all", "--exclude-checks", "ignored_auth,positive_data_acceptance",
+        "--phases", "examples,coverage,fuzzing", "--no-color", "--request-timeout", "20", *options,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()[-8_000:]
+    return out.decode()
+
+
+async def test_schemathesis_finds_no_5xx_and_no_schema_violation(hall: House) -> None:
+    said = await attack(hall, ENVIRON["ENGINEER"], "--exclude-path", "/telemetry")
+    count = re.search(r"(\d+) generated, (\d+) passed", said)
+    assert count is not None
+    assert int(count[1]) == int(count[2]) > 500
+    print(f"schemathesis: {count[0]}")
+    await attack(hall, ENVIRON["PUSH"], "--include-path", "/telemetry")
+    assert (await get(hall, "/healthz"))[0] == 200
+
+
+def test_skadi_schema_openapi_is_what_is_served() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "agent", "schema", "openapi"], capture_output=True, check=True
+    )
+    shown: dict[str, Any] = json.loads(told.stdout)
+    paths = set(shown["paths"])
+    assert {
+        "/telemetry", "/state/overview", "/heatmap", "/timeline", "/optimizer/tick", "/actions/apply",
+        "/actions/log", "/mode", "/demo/scenario", "/healthz", "/readyz", "/metrics",
+    } <= paths  # fmt: skip
+    assert shown == make_app(None).openapi()
