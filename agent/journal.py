@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 GENESIS = "0" * 64
 RESERVE_BYTES = 1 << 20
+LATCHES = frozenset({"overridden", "mismatch"})
+_LATCH = "latch:"
 # SQLite's primary result codes for trouble with the disk or its rights, not with the content:
 # PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN (sqlite.org/rescode.html).
 _NOT_THE_FILE = frozenset({3, 5, 6, 7, 8, 10, 13, 14})
@@ -62,6 +64,7 @@ class Journal:
         self.path = path
         self.salvaged: str | None = None
         self._stamp = stamp
+        self._specs: dict[str, tuple[Device, str]] = {}
         self._reserve = path.with_suffix(".reserve")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +108,19 @@ class Journal:
         if self.salvaged is None and copy.get("seq", 0) <= self._last[0]:
             return
         for point, (device, lease) in copy.get("held", {}).items():
-            self._hold(device, copy["devices"][device], [Lease(**{**lease, "certain": False})])
+            self._hold(
+                device, _seal(copy["devices"][device]), [Lease(**{**lease, "certain": False})]
+            )
             log.warning("held setpoint taken from the second copy", point=point)
 
-    def _hold(self, device: str, spec: Mapping[str, Any], leases: Iterable[Lease]) -> None:
-        sql = "INSERT OR REPLACE INTO device VALUES (?, ?)"
-        self._db.execute(sql, (device, _seal(spec)))
+    def _spec(self, device: Device) -> str:
+        known = self._specs.get(device.id)
+        if known is None or known[0] is not device:
+            known = self._specs[device.id] = (device, _seal(device_to_json(device)))
+        return known[1]
+
+    def _hold(self, device: str, spec: str, leases: Iterable[Lease]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (device, spec))
         rows = [(x.point, device, _seal(x)) for x in leases]
         self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", rows)
 
@@ -127,7 +137,7 @@ class Journal:
         }  # fmt: skip
 
         def also() -> None:
-            self._hold(device.id, device_to_json(device), leases)
+            self._hold(device.id, self._spec(device), leases)
 
         try:
             return self._append(now_s, "intent", body, also, copy=True)
@@ -138,7 +148,10 @@ class Journal:
             return self._append(now_s, "intent", body, also, copy=True)
 
     def outcome(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> None:
-        """Record what came of an intent, and which leases still stand."""
+        """Record what came of an intent, which leases still stand, and what is no longer ours.
+
+        A point that was overridden, or lied at read-back, is latched until a person resumes it.
+        """
         receipts = [
             {"receipt": type(o.receipt).__name__.lower(), **asdict(o.receipt)} for o in outcomes
         ]
@@ -149,6 +162,9 @@ class Journal:
                     self._db.execute("DELETE FROM held WHERE point = ?", (point,))
                 else:
                     self._update(lease)
+            for lost in receipts:
+                if lost["receipt"] in LATCHES:
+                    self._put(_LATCH + lost["point"], lost)
 
         self._append(now_s, "outcome", {"intent": intent, "receipts": receipts}, also, copy=True)
 
@@ -184,10 +200,23 @@ class Journal:
         sql = "SELECT at_s, body FROM entry WHERE kind = ? ORDER BY seq DESC LIMIT ?"
         return [{"at_s": at_s, **json.loads(body)} for at_s, body in self._query(sql, kind, limit)]
 
+    def latched(self) -> dict[str, dict[str, Any]]:
+        """Why a point is no longer ours, by point: the receipt that said so."""
+        rows = self._query("SELECT key, body FROM kept WHERE key LIKE ?", f"{_LATCH}%")
+        return {key.removeprefix(_LATCH): _unseal(body) for key, body in rows}
+
+    def resume(self, now_s: float, point: str, who: Mapping[str, Any]) -> None:
+        """A person takes a latched point up again."""
+        sql = "DELETE FROM kept WHERE key = ?"
+        body = {"point": point, **who}
+        self._append(now_s, "resume", body, lambda: self._db.execute(sql, (_LATCH + point,)))
+
     def keep(self, key: str, value: Any) -> None:
         """Store a small value that survives a restart."""
-        sql, row = "INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, _seal(value))
-        self._transact(lambda: self._db.execute(sql, row))
+        self._transact(lambda: self._put(key, value))
+
+    def _put(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, _seal(value)))
 
     def kept(self, key: str) -> Any:
         """Return a value stored with `keep`, or None."""
@@ -203,7 +232,7 @@ class Journal:
         now_s: float,
         kind: str,
         body: Mapping[str, Any],
-        also: Callable[[], None] | None,
+        also: Callable[[], object] | None,
         copy: bool = False,
     ) -> int:
         """Append one entry and what goes with it, as one durable transaction."""

@@ -28,6 +28,14 @@ KILL_FILE = "KILL"  # in data_dir: while it is there, the kill switch is on
 INTENTS = 10_000  # as far back as a day's budget can reach
 
 
+def reason_of(receipt: Mapping[str, Any]) -> str:
+    """Why a point is left alone, of the receipt that was journaled, for people."""
+    if receipt["receipt"] == "mismatch":
+        return f"read back {receipt['found']} after writing {receipt['wanted']}"
+    at = f" at priority {receipt['priority']}" if receipt["priority"] is not None else ""
+    return f"{receipt['reason']}{at} ({receipt['value']}); skadi arm --resume {receipt['point']}"
+
+
 class Memory:
     """Reads and writes the parts of the control state that must survive."""
 
@@ -52,12 +60,12 @@ class Memory:
             running = replace(running, mode=Mode.ADVISORY)
         held = {k: x for k, x in self._journal.held().items() if k in site.points}
         owed = {k: Owed(Ending(k, Target.BASELINE, "left by a former run"), now_s) for k in held}
-        latches = self._journal.kept("latches") or {}
+        latches, lost = self._journal.kept("latches") or {}, self._journal.latched()
         offset_s = self._same_boot_offset_s(latches)
         return ControlState(
             modes=running, leases=held, owed=owed, spent=self._spent(site),
-            yielded=dict(latches.get("yielded", {})),
-            quarantined=dict(latches.get("quarantined", {})),
+            yielded={k: reason_of(x) for k, x in lost.items() if x["receipt"] == "overridden"},
+            quarantined={k: reason_of(x) for k, x in lost.items() if x["receipt"] == "mismatch"},
             trips={i: Trip(now_s, True, True) for i in latches.get("tripped", ())},
             held_back={k: (t + offset_s if offset_s is not None else now_s + site.optimizer.hold_back_s)
                        for k, t in latches.get("held_back", {}).items()},
@@ -80,7 +88,7 @@ class Memory:
         self._keep("modes", body)
 
     def keep_latches(self, state: ControlState, site: Site) -> None:
-        """Store what stays until a person or time ends it: yields, quarantine, trips, hold-backs.
+        """Store what stays until a person or time ends it: tripped interlocks, hold-backs.
 
         holds: (id, scope) of interlocks that keep everything as it is, for `skadi release`.
         """
@@ -88,7 +96,6 @@ class Memory:
         body = {
             "boot_id": self._clock.boot_id,
             "offset_s": self._clock.boot_s() - self._clock.now_s(),
-            "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
             "tripped": sorted(latched),
             "holds": [(x.id, x.scope) for x in site.interlocks if x.id in latched and x.action == "hold"],
             "held_back": dict(state.held_back),

@@ -5,7 +5,7 @@ Raising anything takes an engineer on the host; the functions here don't trust a
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -126,8 +126,8 @@ async def _resume(agent: Agent, arguments: PointArguments, caller: Caller) -> Re
         return Result(False, {"reason": f"{point} is neither yielded nor quarantined"})
     yielded = {k: v for k, v in state.yielded.items() if k != point}
     quarantined = {k: v for k, v in state.quarantined.items() if k != point}
+    agent.journal.resume(agent.clock.now_s(), point, asdict(caller))
     agent.control = replace(state, yielded=yielded, quarantined=quarantined)
-    agent.memory.keep_latches(agent.control, agent.site)
     return Result(True, {"resumed": point})
 
 

@@ -7,7 +7,7 @@ said. What an interlock holds still is left as it is: nothing moves until a pers
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from config.site import Point
 from control.modes import in_scope
 from control.types import Applied, Ending, Overridden, Receipt, Target
 from drivers.contract import Driver, DriverError
-from drivers.gate import Gate, JournalError
+from drivers.gate import Gate
 from drivers.registry import make_driver
 
 log = structlog.get_logger(__name__)
@@ -85,11 +85,9 @@ async def _rounds(
     except TimeoutError:
         log.error("setpoints are left on devices", after_s=DEADLINE_S)
     gone = {k: r for k, r in done.items() if k not in executor.held}
-    yielded = tuple(k for k, r in gone.items() if isinstance(r, Overridden))
-    _latch(journal, yielded)
     return Released(
         tuple(k for k, r in gone.items() if isinstance(r, Applied)),
-        yielded,
+        tuple(k for k, r in gone.items() if isinstance(r, Overridden)),
         {k: still.get(k, why) for k, why in left.items() if k not in gone},
     )
 
@@ -102,14 +100,3 @@ def _held_still(journal: Journal, points: Mapping[str, Point]) -> dict[str, str]
     """The points that a tripped interlock holds, with its id."""
     holds = (journal.kept("latches") or {}).get("holds", ())
     return {k: name for name, scope in holds for k, p in points.items() if in_scope(p, scope)}
-
-
-def _latch(journal: Journal, yielded: Iterable[str]) -> None:
-    """What an operator holds stays theirs when the agent is back."""
-    latches = journal.kept("latches") or {}
-    why = dict.fromkeys(yielded, "changed by another hand while the agent was away")
-    try:
-        if why:
-            journal.keep("latches", {**latches, "yielded": {**latches.get("yielded", {}), **why}})
-    except JournalError as error:
-        log.critical("a yield can't be recorded", points=list(why), error=str(error))

@@ -6,9 +6,10 @@ decided stays owed until it is done. Decides endings only; never writes, never e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from config.quantities import SAFE_DIRECTION, WORK
 from control.features import worst_inlets
@@ -22,9 +23,30 @@ RETRY_S = 10.0  # doubled with every try
 RETRY_MOST_S = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What leases rest on, seen once a tick: each rack's worst inlet and the age of its youngest
+    reading. Shapes (n_racks,); racks without an inlet sensor are NaN in both."""
+
+    case: Case
+    worst_c: NDArray[np.float64]
+    silent_s: NDArray[np.float64]
+
+    @staticmethod
+    def of(case: Case) -> "Ground":
+        """Look at a case."""
+        layout = case.layout
+        silent_s = np.full(len(layout.racks), np.nan)
+        np.fmin.at(silent_s, layout.rack_of_inlet, case.snapshot.age_s[layout.inlets])
+        return Ground(case, worst_inlets(layout, case.snapshot), silent_s)
+
+
 def endings(case: Case) -> list[Ending]:
     """The leases that must end now. Cooling first, so that work comes back to a cold hall."""
-    found = [e for lease in case.state.leases.values() if (e := _ending(case, lease))]
+    if not case.state.leases:
+        return []
+    ground = Ground.of(case)
+    found = [e for lease in case.state.leases.values() if (e := _ending(ground, lease))]
     return _in_order(case, found)
 
 
@@ -38,11 +60,12 @@ def _in_order(case: Case, found: list[Ending]) -> list[Ending]:
     return sorted(found, key=lambda e: (case.point(e.point).quantity in WORK, e.point))
 
 
-def _ending(case: Case, lease: Lease) -> Ending | None:
+def _ending(ground: Ground, lease: Lease) -> Ending | None:
     """What the ground says, else what is owed; not again before it is due."""
+    case = ground.case
     if _held_still(case, lease):
         return None
-    wanted, owed = _groundless(case, lease), case.state.owed.get(lease.point)
+    wanted, owed = _groundless(ground, lease), case.state.owed.get(lease.point)
     if owed is None:
         if wanted is None and not lease.certain and lease.point not in case.state.busy:
             return Ending(lease.point, Target.BASELINE, "its outcome is unknown")
@@ -65,8 +88,9 @@ def _held_still(case: Case, lease: Lease) -> bool:
     )
 
 
-def _groundless(case: Case, lease: Lease) -> Ending | None:
+def _groundless(ground: Ground, lease: Lease) -> Ending | None:
     """Why this lease has lost its ground, whichever reason weighs most."""
+    case = ground.case
     key, point, state = lease.point, case.point(lease.point), case.state
     if state.modes.killed:
         return Ending(key, Target.BASELINE, "kill switch")
@@ -84,7 +108,7 @@ def _groundless(case: Case, lease: Lease) -> Ending | None:
         return Ending(key, Target.BASELINE, "no longer armed")
     if key in state.yielded or key in state.quarantined:
         return Ending(key, Target.BASELINE, state.yielded.get(key) or state.quarantined[key])
-    if reason := _blind(case, lease) or _over(case, lease):
+    if reason := _blind(ground, lease) or _over(ground, lease):
         return Ending(key, Target.SAFE, reason)
     if reason := _changed(case, lease):
         return Ending(key, Target.BASELINE, reason)
@@ -93,42 +117,38 @@ def _groundless(case: Case, lease: Lease) -> Ending | None:
     return None
 
 
-def _blind(case: Case, lease: Lease) -> str | None:
+def _blind(ground: Ground, lease: Lease) -> str | None:
     """Why a lease has lost the readings it rests on.
 
     Cooling rests on the inlets: an aisle is blind when one of its racks is, the hall when half of
     them are. Work rests on latency: blind when none of it is known.
     """
-    layout, point = case.layout, case.point(lease.point)
-    patience_s, age_s = layout.site.limits.release_after_s, case.snapshot.age_s
+    case, point = ground.case, ground.case.point(lease.point)
+    layout, patience_s = case.layout, case.layout.site.limits.release_after_s
     if point.quantity in WORK:
         where = layout.row_latency[layout.rows.index(point.row)] if point.row else layout.latency
-        dark = age_s[where] > patience_s
+        dark = case.snapshot.age_s[where] > patience_s
         return f"latency silent for over {patience_s:g} s" if dark.size and dark.all() else None
-    youngest_s = np.full(len(layout.racks), np.inf)
-    np.fmin.at(youngest_s, layout.rack_of_inlet, age_s[layout.inlets])
-    seen = np.isin(np.arange(len(layout.racks)), layout.rack_of_inlet)
-    mine = seen & layout.row_racks(point.row) if point.row else seen
-    blind = youngest_s[mine if mine.any() else seen] > patience_s
-    most = 0.0 if point.row and mine.any() else BLIND_HALL_SHARE
-    if not blind.size or blind.mean() <= most:
+    silent_s, most, aisle = ground.silent_s, BLIND_HALL_SHARE, "hall"
+    if point.row and not np.isnan(mine := silent_s[layout.row_racks(point.row)]).all():
+        silent_s, most, aisle = mine, 0.0, f"row {point.row}"
+    blind, seen = int((silent_s > patience_s).sum()), int((~np.isnan(silent_s)).sum())
+    if blind <= most * seen:
         return None
-    aisle = f"row {point.row}" if point.row else "hall"
-    return f"{aisle}: inlets of {int(blind.sum())} of {len(blind)} racks silent for over {patience_s:g} s"
+    return f"{aisle}: inlets of {blind} of {seen} racks silent for over {patience_s:g} s"
 
 
-def _over(case: Case, lease: Lease) -> str | None:
+def _over(ground: Ground, lease: Lease) -> str | None:
     """An inlet over its limit where a lease keeps cooling from its safe value."""
-    point, limit_c = case.point(lease.point), case.layout.site.limits.inlet_max_c
-    direction = SAFE_DIRECTION.get(point.quantity, 0)
+    case, point = ground.case, ground.case.point(lease.point)
+    limit_c, direction = case.layout.site.limits.inlet_max_c, SAFE_DIRECTION.get(point.quantity, 0)
     stood = lease.stood if lease.stood is not None else lease.baseline
     if point.quantity in WORK or direction == 0 or stood is None:
         return None
     if (lease.value - stood) * direction >= 0:
         return None  # it cools at least as hard as what it replaced
-    inlets = worst_inlets(case.layout, case.snapshot)
-    mine = case.layout.row_racks(point.row) if point.row else np.ones(len(inlets), dtype=bool)
-    worst_c = float(np.fmax.reduce(inlets[mine], initial=-np.inf))
+    inlets = ground.worst_c[case.layout.row_racks(point.row)] if point.row else ground.worst_c
+    worst_c = float(np.fmax.reduce(inlets, initial=-np.inf))
     return f"inlet {worst_c:.1f} degC is over {limit_c:g}" if worst_c > limit_c else None
 
 

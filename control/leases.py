@@ -101,9 +101,9 @@ def _with_outcomes(state: ControlState, outcomes: list[Outcome]) -> ControlState
         else:
             leases[point] = outcome.lease
         match outcome.receipt:
-            case Overridden(_, priority, value):
+            case Overridden(_, priority, value, reason):
                 at = f" at priority {priority}" if priority is not None else ""
-                yielded[point] = f"an operator holds it{at} ({value}); skadi arm --resume {point}"
+                yielded[point] = f"{reason}{at} ({value}); skadi arm --resume {point}"
             case Mismatch(_, wanted, found):
                 quarantined[point] = f"read back {found} after writing {wanted:g}"
             case _:

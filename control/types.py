@@ -139,7 +139,7 @@ class Lease:
     either means: nothing in our slot, so giving back to it is a relinquish. stood: the
     present value before us, whatever made it; baseline_s: when that was read (None: unknown,
     which counts as too long ago). `certain` is False between intent and read-back: possibly
-    applied.
+    applied, and then the device holds `value` or what it held `instead`.
     """
 
     point: str
@@ -152,6 +152,7 @@ class Lease:
     certain: bool = False
     stood: float | None = None
     baseline_s: float | None = None
+    instead: float | None = None
 
 
 class Target(StrEnum):

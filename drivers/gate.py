@@ -169,7 +169,7 @@ class Gate:
         except DriverError as error:
             return self._failed(part, f"can't be read before writing: {error}")
         for point in points:
-            if taken := _taken(point, self.held.get(point.key), found[point.key]):
+            if taken := _taken(point, self.held.get(point.key), found[point.key], driver):
                 return [Outcome(taken, self.held.get(point.key))]
             stride = _stride(point, wanted[point.key], found[point.key], permit.proposal.kind)
             if stride is not None:
@@ -180,10 +180,10 @@ class Gate:
             _lease(p, wanted[p.key], found[p.key], self.held.get(p.key), permit, now())
             for p in points
         ]
+        proposal = permit.proposal
+        kind = f"protective:{proposal.move}" if proposal.kind == Kind.PROTECTIVE else proposal.move
         try:
-            intent = self._journal.intend(
-                now(), permit.cycle, permit.proposal.move, driver.device, doubts
-            )
+            intent = self._journal.intend(now(), permit.cycle, kind, driver.device, doubts)
         except JournalError as error:
             return self._failed(part, f"journal: {error}")
         before = {key: self.held.get(key) for key in wanted}
@@ -215,20 +215,22 @@ class Gate:
         slots = {k: _slot(points[k], found[k]) for k in values}
         if any(s is None and not _limits(points[k]).relinquish for k, s in slots.items()):
             return _unknown(leases, "its present value can't be read")
-        there = {k: points[k].same(slots[k], value) for k, value in values.items()}
-        if any(not there[x.point] and not _ours(points[x.point], x, slots[x.point])
-               for x in leases):  # an operator's, and what is one change is theirs as a whole  # fmt: skip
-            yielded = [Outcome(Overridden(k, found[k].priority, found[k].value,
-                                          "changed by another hand"), None) for k in values]  # fmt: skip
+        if not all(_ours(points[x.point], x, slots[x.point]) for x in leases):
+            # An operator's, and what is one change is theirs as a whole.
+            why = "changed by another hand"
+            yielded = [Outcome(_overridden(k, found[k], why), None) for k in values]
             self._record(now(), 0, yielded)
             return yielded
+        there = {k: points[k].same(slots[k], value) for k, value in values.items()}
         if all(x.certain and there[x.point] for x in leases):
             # Nothing to write. After a doubt there is: a late write could still land.
             stands = [(x, Applied(x.point, _number(found[x.point].value))) for x in leases]
             done = [Outcome(r, _after_ending(x, x, target, r)) for x, r in stands]
             self._record(now(), 0, done)
             return done
-        doubts = [_ending(x, values[x.point], found[x.point], now()) for x in leases]
+        doubts = [
+            _ending(points[x.point], x, values[x.point], found[x.point], now()) for x in leases
+        ]
         intent = 0
         try:
             intent = self._journal.intend(
@@ -238,6 +240,9 @@ class Gate:
             log.critical("giving back without a record", points=list(values), error=str(error))
         self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, values)
+        for key, receipt in receipts.items():
+            if isinstance(receipt, Applied) and _overruled(found[key], driver):
+                receipts[key] = _overridden(key, found[key], "an operator's priority rules")
         outcomes = [
             Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
             for x, doubt in zip(leases, doubts, strict=True)
@@ -276,9 +281,8 @@ class Gate:
         except DriverError as error:
             why = f"{reason or 'sent'}; can't be read back: {error}"
             return {key: Unknown(key, why) for key in values}
-        priority = driver.device.write_priority
         return {
-            key: _proof(self._points[key], value, found[key], priority, reason)
+            key: _proof(self._points[key], value, found[key], driver, reason)
             for key, value in values.items()
         }
 
@@ -327,20 +331,18 @@ def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:
 
 
 def _proof(
-    point: Point, value: float | None, found: Present, priority: int, reason: str
+    point: Point, value: float | None, found: Present, driver: Driver, reason: str
 ) -> Receipt:
     """Compare what the device holds with what was written: slot, value, active priority."""
     if not point.same(_slot(point, found), value):
         if reason:  # no answer and not there yet: it may still be carried out
             return Unknown(point.key, reason)
         return Mismatch(point.key, _number(value), _slot(point, found))
-    if value is None:
-        return Applied(point.key, _number(found.value))
-    if found.priority is not None and found.priority < priority:
-        return Overridden(point.key, found.priority, found.value, "an operator's priority rules")
-    if not point.same(found.value, value):
+    if _overruled(found, driver):
+        return _overridden(point.key, found, "an operator's priority rules")
+    if value is not None and not point.same(found.value, value):
         return Mismatch(point.key, value, found.value)
-    return Applied(point.key, value)
+    return Applied(point.key, _number(found.value) if value is None else value)
 
 
 def _number(value: float | None) -> float:
@@ -353,31 +355,39 @@ def _lease(
     """What may stand once we write: a doubt until it is read back."""
     slot, until_s, id_ = _slot(point, found), permit.proposal.expires_s, permit.proposal.id
     if held is None:
-        return Lease(point.key, slot, slot, value, now_s, until_s, id_, False, found.value, now_s)
+        return Lease(
+            point.key, slot, slot, value, now_s, until_s, id_, False, found.value, now_s, slot
+        )
     return replace(held, previous=slot, value=value, taken_s=now_s, expires_s=until_s,
-                   proposal=id_, certain=False)  # fmt: skip
+                   proposal=id_, certain=False, instead=slot)  # fmt: skip
 
 
-def _ending(lease: Lease, value: float | None, found: Present, now_s: float) -> Lease:
+def _ending(point: Point, lease: Lease, value: float | None, found: Present, now_s: float) -> Lease:
     """The lease while it is being ended: the device may hold what it did, or what we write."""
-    if value is None:
-        return replace(lease, previous=found.ours, taken_s=now_s, certain=False)
-    return replace(lease, value=value, previous=found.value, taken_s=now_s, certain=False)
+    kept = lease.value if value is None else value
+    return replace(lease, value=kept, instead=_slot(point, found), taken_s=now_s, certain=False)
 
 
 def _after_write(doubt: Lease, before: Lease | None, receipt: Receipt) -> Lease | None:
     """What stands after a write: ours, what stood before it, or a doubt that counts as ours."""
-    if isinstance(receipt, Failed):
-        return before
-    return replace(doubt, certain=True) if isinstance(receipt, Applied) else doubt
+    match receipt:
+        case Applied():
+            return replace(doubt, certain=True)
+        case Failed():
+            return before
+        case Mismatch(_, _, float(found)):
+            return replace(doubt, value=found)  # the device made this of it: ours to take back
+        case _:
+            return doubt
 
 
 def _after_ending(lease: Lease, doubt: Lease, target: Target, receipt: Receipt) -> Lease | None:
     """What stands after giving back: nothing, our earlier value, or a doubt."""
-    if not isinstance(receipt, Applied):
-        return doubt
-    earlier = lease.previous
-    if target is not Target.PREVIOUS or earlier is None or earlier == lease.baseline:
+    earlier = lease.previous if target is Target.PREVIOUS else None
+    done = isinstance(receipt, Applied) or (isinstance(receipt, Overridden) and earlier is None)
+    if not done:
+        return _after_write(doubt, doubt, receipt)
+    if earlier is None or earlier == lease.baseline:
         return None
     return replace(lease, value=earlier, previous=lease.baseline, certain=True)
 
@@ -386,27 +396,36 @@ def _unknown(leases: Sequence[Lease], reason: str) -> list[Outcome]:
     return [Outcome(Unknown(x.point, reason), x) for x in leases]
 
 
-def _taken(point: Point, lease: Lease | None, found: Present) -> Receipt | None:
+def _taken(point: Point, lease: Lease | None, found: Present, driver: Driver) -> Receipt | None:
     """Why this point belongs to somebody else now, or None."""
     slot = _slot(point, found)
     if found.value is None:
         return Failed(point.key, "its present value can't be read")
     if lease is not None and not _ours(point, lease, slot):
         lost = "our slot was emptied" if slot is None else "changed by another hand"
-        return Overridden(point.key, found.priority, found.value, lost)
+        return _overridden(point.key, found, lost)
     if not _limits(point).relinquish:
         return None
     if found.slots is False:
         return Failed(point.key, "has no priority array: set relinquish = false and a safe_value")
     if lease is None and slot is not None:
         return Failed(point.key, "our slot of the priority array is not empty; release it first")
-    if found.priority is not None and found.priority < min(OUR_PRIORITIES):
-        return Overridden(point.key, found.priority, found.value, "an operator's priority rules")
+    if _overruled(found, driver):
+        return _overridden(point.key, found, "an operator's priority rules")
     return None
+
+
+def _overruled(found: Present, driver: Driver) -> bool:
+    """True when another hand's slot rules over ours."""
+    return found.priority is not None and found.priority < driver.device.write_priority
+
+
+def _overridden(key: str, found: Present, reason: str) -> Overridden:
+    return Overridden(key, found.priority, found.value, reason)
 
 
 def _ours(point: Point, lease: Lease, value: float | None) -> bool:
     """True when this is what we wrote, or (outcome unknown) what stood before."""
     if point.same(value, lease.value):
         return True
-    return not lease.certain and point.same(value, lease.previous)
+    return not lease.certain and point.same(value, lease.instead)

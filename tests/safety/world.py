@@ -4,6 +4,7 @@ The field devices and their judge know nothing of the agent; this module is the 
 describes the hall once to both sides, and carries the driver contract over to the devices.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,8 @@ class BridgeDriver:
     def __init__(self, device: Device, field_: Field) -> None:
         self.device = device
         self.field = field_
-        self.pause: Callable[[str], None] | None = None  # called before each act, to interfere
+        self.pause: Callable[[str, str], None] | None = None  # called at each act, to interfere
+        self.turns = 0  # how often others get a turn at each act
 
     async def connect(self) -> None:
         """Nothing to open."""
@@ -137,8 +139,7 @@ class BridgeDriver:
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """Value, active priority and our slot of each point."""
-        if self.pause is not None:
-            self.pause("present")
+        await self._at("present")
         try:
             priority = self.device.write_priority
             read = {p.key: self.field.read(p.key, priority) for p in points}
@@ -149,16 +150,20 @@ class BridgeDriver:
 
     async def write_raw(self, values: Mapping[str, float | None]) -> None:
         """One request."""
-        if self.pause is not None:
-            self.pause("write")
+        await self._at("write")
         try:
             self.field.write(values, self.device.write_priority)
         except No as error:
             raise Refused(str(error)) from error
         except Silent as error:
             raise Transient(str(error)) from error
+        await self._at("written")
+
+    async def _at(self, act: str) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         if self.pause is not None:
-            self.pause("written")
+            self.pause(self.device.id, act)
 
 
 @dataclass
@@ -181,7 +186,7 @@ class World:
         self.sensors = {p.key: _normal(p) for p in self.site.points.values() if not p.writable}
         self.journal: Journal | None = None
 
-    def start(self) -> Agent:
+    def start(self, kind: type[Agent] = Agent) -> Agent:
         """A new run of the agent on the journal as it is."""
         self.journal = Journal(
             self.folder / "journal.db", lambda: (self.clock.boot_id, self.clock.boot_s())
@@ -191,7 +196,7 @@ class World:
             assert self.journal is not None
             return Gate(self.site.points, self.drivers, self.journal, armed)
 
-        return Agent(self.site, self.clock, self.journal, gate)
+        return kind(self.site, self.clock, self.journal, gate)
 
     def stop(self) -> None:
         """The process is gone; only what is on disk stays."""

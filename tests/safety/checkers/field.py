@@ -83,7 +83,7 @@ class Field:
             raise No(f"{self.name} refuses")
         if not self.ignores:
             for key, value in values.items():
-                self._take(key, None if value is None else value + self.lies, priority)
+                self._take(key, value, priority)
         if self.loses_answer:
             raise Silent(f"{self.name} did it and is silent")
 
@@ -93,11 +93,11 @@ class Field:
         if cell.slots is None:
             if value is None:
                 raise No(f"{self.name}: {key} has no slots")
-            cell.value = value
+            cell.value = value + self.lies
         elif value is None:
             cell.slots.pop(priority, None)
         else:
-            cell.slots[priority] = value
+            cell.slots[priority] = value + self.lies
         after = cell.present()
         self.log.append(
             Wrote(self.now_s(), self.name, key, value, before, after, request=self.writes)

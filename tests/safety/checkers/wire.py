@@ -58,7 +58,7 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
     broken: list[str] = []
     seen: dict[str, _Seen] = {}
     floor: dict[str, set[float]] = {}  # values that stood when we had nothing there
-    earlier: dict[str, float] = {}  # what stood before our last change
+    earlier: dict[str, list[float]] = {}  # what stood before our last changes, retries included
     changes = exempt = writes = 0
     day: dict[tuple[str, int], int] = {}
     for wrote in log:
@@ -84,7 +84,8 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
                 broken.append(f"{wrote}: outside {point.low:g}..{point.high:g}")
         if _same(wrote.before, wrote.after):
             continue  # nothing changed
-        undo = value is not None and _same(value, earlier.get(point.key, math.nan))
+        before = earlier.setdefault(point.key, [])
+        undo = value is not None and any(_same(value, v) for v in before[-3:])
         here = seen.setdefault(point.equipment, _Seen())
         since_s = wrote.t_s - here.last_s
         together = since_s == 0 and here.request == (wrote.device, wrote.request)
@@ -92,7 +93,7 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
             exempt += 1
         elif not (together or since_s >= interval_s - HAIR) or not _stepped(point, wrote):
             protective_s = wrote.t_s - here.last_protective_s
-            towards = (wrote.after - wrote.before) * point.direction > 0
+            towards = (_wanted(wrote) - wrote.before) * point.direction > 0
             if not towards:
                 broken.append(
                     f"{wrote}: {since_s:g} s after the last change of {point.equipment}, step"
@@ -108,7 +109,7 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
             day[name] = day.get(name, 0) + 1
             if day[name] > 2 * point.most_a_day:
                 broken.append(f"{wrote}: over {point.most_a_day} a day")
-        earlier[point.key] = wrote.before
+        before.append(wrote.before)
         here.last_s, here.request = wrote.t_s, (wrote.device, wrote.request)
     return Verdicts(tuple(broken), writes, changes, exempt)
 
@@ -144,7 +145,13 @@ def untouched(log: Iterable[Wrote], allowed: Iterable[str] = ()) -> list[str]:
 
 
 def _stepped(point: Limits, wrote: Wrote) -> bool:
-    return abs(wrote.after - wrote.before) <= point.step + max(HAIR, 5e-4 * abs(wrote.after))
+    """What was asked for, from what stood: a device that makes something else of it lies."""
+    wanted = _wanted(wrote)
+    return abs(wanted - wrote.before) <= point.step + max(HAIR, 5e-4 * abs(wanted))
+
+
+def _wanted(wrote: Wrote) -> float:
+    return wrote.after if wrote.value is None else wrote.value
 
 
 def _same(a: float, b: float) -> bool:
