@@ -104,10 +104,13 @@ def _fresh(case: Case, proposal: Proposal) -> str | None:
         if case.snapshot.value(change.point) is None:
             return f"{change.point} has no good reading"
     for row in _rows(case, proposal) or (None,):
-        inlets = case.snapshot.take(_inlets(case, row))
+        places = _inlets(case, row)
+        inlets = case.snapshot.take(places)
         where, blind = f"row {row}" if row else "hall", int(np.isnan(inlets).sum())
         if blind > BLIND_SHARE * len(inlets):
             return f"{where}: {blind} of {len(inlets)} inlets have no good reading"
+        if len(inlets) and np.isnan(inlets[~case.layout.pushed[places]]).all():
+            return f"{where}: every good inlet is pushed; one that is polled must bear it out"
         if not len(inlets) and any(
             case.point(c.point).quantity not in WORK for c in proposal.changes
         ):

@@ -75,6 +75,10 @@ class Layout:
         self.inlets = self._positions(
             [self.index[p.key] for p in readable if p.quantity == "inlet_c" and p.rack]
         )
+        # Told by others over HTTP, not read by us: never the only evidence for a move towards risk.
+        self.pushed: NDArray[np.bool_] = np.array(
+            [site.device[p.device].protocol == "push" for p in site.points.values()], dtype=np.bool_
+        )
         self.slew = np.array([p.max_slew_per_s for p in site.points.values()])
         owner = {self.index[p.key]: self.racks.index(p.rack) for p in readable
                  if p.quantity == "inlet_c" and p.rack is not None}  # fmt: skip

@@ -30,7 +30,7 @@ async def attack(hall: House, token: str, *options: str) -> str:
         "-H", f"Authorization: Bearer {token}", "--max-examples", str(EXAMPLES), "--seed", "7",
         "--checks", "all", "--exclude-checks", "ignored_auth,positive_data_acceptance",
         "--phases", "examples,coverage,fuzzing", "--no-color", "--request-timeout", "20", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=hall.site.agent.data_dir,
     )  # fmt: skip
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()[-8_000:]
