@@ -22,6 +22,9 @@ F64 = NDArray[np.float64]
 FAN_PCT_PER_K = 20.0  # fan speed that is missing (or too much) and counts as a kelvin
 
 
+WARM_UP_S = 90.0  # rates and latencies are windows of 60 s: before they are full, nobody knows
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What training leaves: how features answer to commands, and the regions of the rest."""
@@ -68,6 +71,7 @@ class MonitorState:
     context: Context | None = None
     absorbed: Absorbed | None = None
     at_s: float = 0.0
+    begun_s: float = -np.inf
 
 
 def fit(layout: Layout, trained: Trained) -> Monitor:
@@ -109,7 +113,7 @@ def _scales(model: ImsModel) -> F64:
 def begin(monitor: Monitor, now_s: float) -> MonitorState:
     """Nothing seen yet."""
     n = len(monitor.units)
-    return MonitorState(ims.start(monitor.model, n), mms.start(n, now_s))
+    return MonitorState(ims.start(monitor.model, n), mms.start(n, now_s), begun_s=now_s)
 
 
 def tick(
@@ -129,8 +133,9 @@ def tick(
     raw = raw - absorbed.offset
     x = raw[:, monitor.columns]
     ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index, nominal)
+    warming = snapshot.now_s - state.begun_s < WARM_UP_S
     mms_state = mms.step(
-        monitor.params, state.mms, scores.deviation, scores.unknown,
+        monitor.params, state.mms, scores.deviation, scores.unknown | warming,
         model.tau_fast, model.tau_persist, snapshot.now_s,
     )  # fmt: skip
     heat = _heat(x, model, monitor.unit_index)
@@ -146,7 +151,7 @@ def tick(
         )
         for i, unit in enumerate(monitor.units)
     }
-    return MonitorState(ims_state, mms_state, context, absorbed, snapshot.now_s), findings
+    return MonitorState(ims_state, mms_state, context, absorbed, snapshot.now_s, state.begun_s), findings
 
 
 def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
