@@ -8,10 +8,13 @@ function that needs it, and the agent calls `train_in_worker`.
 """
 
 import asyncio
-import multiprocessing
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -281,13 +284,60 @@ def _regions(z: Floats, options: TrainOptions) -> tuple[Floats, Floats, Floats]:
 
 
 async def train_in_worker(
-    x: Floats,
+    x: Floats | str,
     feature_names: Sequence[str],
     options: TrainOptions | None = None,
     units: Sequence[str] = (),
 ) -> ImsModel:
-    """`train` in a fresh process of its own, which ends with it. Raises TrainingError."""
-    spawn = multiprocessing.get_context("spawn")
-    loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return await loop.run_in_executor(pool, train, x, list(feature_names), options, list(units))
+    """`train` in a fresh process of low priority, which ends with it, or when this is cancelled.
+
+    Rows, order and model go through files in a folder of their own, so that nothing large is
+    copied through a pipe and the worker imports nothing but this module. Raises TrainingError.
+    """
+    with tempfile.TemporaryDirectory(prefix="skadi-train-") as name:
+        folder = Path(name)
+        rows = x if isinstance(x, str) else str(folder / "rows.npy")
+        if not isinstance(x, str):
+            await asyncio.to_thread(np.save, rows, x)
+        order = {
+            "rows": rows, "features": list(feature_names), "units": list(units),
+            "options": asdict(options or TrainOptions()),
+        }  # fmt: skip
+        (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
+        await _run_worker(folder)
+        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise TrainingError(answer["error"])
+    return ImsModel.from_dict(answer["model"])
+
+
+async def _run_worker(folder: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent.training", str(folder), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await worker.communicate()
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    if worker.returncode:
+        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+        raise TrainingError(f"the training process ended with {worker.returncode}: {last[0]}")
+
+
+def work(folder: Path) -> None:
+    """What the worker does: order.json and its rows in, answer.json out."""
+    os.nice(10)
+    order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
+    chosen = order["options"] | {"context": tuple(order["options"]["context"])}
+    try:
+        model = train(order["rows"], order["features"], TrainOptions(**chosen), order["units"])
+        answer: dict[str, object] = {"model": model.to_dict()}
+    except ValueError as error:  # TrainingError, and the calibration's own
+        answer = {"error": str(error)}
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

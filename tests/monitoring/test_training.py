@@ -1,6 +1,11 @@
 """Training: dirt, drift, regimes, units, and the worker."""
 
+import asyncio
+import os
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 
 from agent.training import WINDOW, TrainingError, TrainOptions, train, train_in_worker
@@ -184,3 +189,20 @@ async def test_the_worker_answers_the_same_and_its_errors_come_back() -> None:
     assert (await train_in_worker(x, NAMES)).id == train(x, NAMES).id
     with pytest.raises(TrainingError, match="at least 60"):
         await train_in_worker(x[:10], NAMES)
+
+
+async def test_a_cancelled_training_leaves_no_process_and_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    task = asyncio.create_task(train_in_worker(nominal(100_000, 22), NAMES))
+    for _ in range(2000):
+        if psutil.Process().children():
+            break
+        await asyncio.sleep(0.01)
+    (worker,) = psutil.Process().children()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not worker.is_running()
+    assert not os.listdir(tmp_path)
