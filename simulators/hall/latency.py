@@ -1,5 +1,8 @@
 """How long prompts wait: time to first token as a distribution, and its sliding p95.
 
+The p95 is known twice: as it is (`p95_ms`, for the account), and as anybody can know it who
+reads vLLM's histogram, whose edges are far apart (`shown_ms`, for every reading).
+
 A prompt waits a uniform part of the batching window, an exponential queueing time, and its
 prefill, which depends on the class of its context. Everything is a closed form over
 histogram edges, so a step costs a few array operations whatever the load.
@@ -42,7 +45,8 @@ _FINE_MS: Final = np.unique(
         ]
     )
 )
-_VLLM_PLACES: Final = np.searchsorted(_FINE_MS, np.asarray(TTFT_EDGES_S) * 1000.0)
+_VLLM_MS: Final = np.asarray(TTFT_EDGES_S) * 1000.0
+_VLLM_PLACES: Final = np.searchsorted(_FINE_MS, _VLLM_MS)
 _REQUEST_MS: Final = np.asarray(REQUEST_EDGES_S) * 1000.0
 
 
@@ -76,6 +80,7 @@ class Latency:
         self._sum = np.zeros((N_ROWS, len(_FINE_MS)))
         self._sum_n = np.zeros(N_ROWS)
         self.p95_ms = np.full(N_ROWS, np.nan)
+        self.shown_ms = self.p95_ms
         # Cumulative, for the expositions: counts at TTFT edges, at request edges for end to end
         # and for queueing, and the three sums in seconds. Shape (6, COUNTERS).
         self.counters = np.zeros((N_ROWS, COUNTERS))
@@ -114,15 +119,17 @@ class Latency:
             self._ring_s -= gone_s
             self._sum -= gone
             self._sum_n -= gone_n
-        self.p95_ms = self._quantile(0.95)
+        self.p95_ms = self._quantile(0.95, self._sum, _FINE_MS)
+        self.shown_ms = self._quantile(0.95, self._sum[:, _VLLM_PLACES], _VLLM_MS)
 
-    def _quantile(self, q: float) -> Array:
+    def _quantile(self, q: float, sums: Array, edges_ms: Array) -> Array:
+        """Interpolated between edges, as every reader of a Prometheus histogram does."""
         want = q * self._sum_n
-        place = np.minimum((self._sum < want[:, None]).sum(axis=1), len(_FINE_MS) - 1)
+        place = np.minimum((sums < want[:, None]).sum(axis=1), len(edges_ms) - 1)
         rows = np.arange(N_ROWS)
-        above = self._sum[rows, place]
-        below = np.where(place > 0, self._sum[rows, place - 1], 0.0)
-        low = np.where(place > 0, _FINE_MS[place - 1], 0.0)
+        above = sums[rows, place]
+        below = np.where(place > 0, sums[rows, place - 1], 0.0)
+        low = np.where(place > 0, edges_ms[place - 1], 0.0)
         part = (want - below) / np.maximum(above - below, 1e-9)
-        value = low + np.minimum(part, 1.0) * (_FINE_MS[place] - low)
+        value = low + np.minimum(part, 1.0) * (edges_ms[place] - low)
         return np.where(self._sum_n >= MIN_REQUESTS, value, math.nan)

@@ -73,7 +73,7 @@ class Measure:
                 air.supply_c, air.return_c, air.fan * 100.0, air.valve * 100.0,
                 np.where(off, ALARM, RUNNING),
                 water.pump * 100.0, water.flow_lps, served_ps * h.k.generated_tokens, served_ps,
-                h.prompts_total, work.latency.p95_ms, work.queue, row_inlet,
+                h.prompts_total, work.latency.shown_ms, work.queue, row_inlet,
                 h.k.containment_pa * air.over_supply, self._hall_values(),
             ]
         )  # fmt: skip
