@@ -17,8 +17,8 @@ from rich.text import Text
 
 from agent.screen_view import Line, RowSeen, View
 
-WIDE = 124  # columns from which the figures stand beside the heat map
-_FIGURES = 44  # columns the figures want then
+WIDE = 132  # columns from which the figures stand beside the heat map
+_FIGURES = 48  # columns the figures want then
 _WITH_BAR, _WITH_GAPS = 91, 80  # columns inside the heat map's frame
 # Inlet temperature -> colour, interpolated. ASHRAE TC9.9 recommends 18 to 27 degC.
 _SCALE = (
