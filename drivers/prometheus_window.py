@@ -41,6 +41,7 @@ class Rate:
         self._before: Mapping[Labels, float] = {}
         self._at_s: float | None = None
         self._grown: deque[tuple[float, float]] = deque()  # (seconds, growth) between scrapes
+        self._opening = True  # no more than the first interval is over
 
     def take(self, series: Mapping[Labels, float], now_s: float) -> float | NoValue:
         """Growth per second over the window that ends now."""
@@ -58,6 +59,11 @@ class Rate:
             self._grown.clear()
             return NoValue("a rate needs two scrapes of one series")
         growth = sum(_growth(before[k], v) for k, v in series.items() if k in before)
+        if self._opening and self._grown:
+            # The first scrape also opened the connection: it was answered later than its stamp
+            # says by far more than any other. What followed it is no part of the window.
+            self._grown.clear()
+            self._opening = False
         self._grown.append((passed_s, growth))
         covered_s = sum(s for s, _ in self._grown)
         while covered_s - self._grown[0][0] >= self._window_s:
