@@ -19,6 +19,7 @@ from agent.journal import Journal
 from agent.kpi import Meter
 from agent.memory import Memory
 from agent.services import Services
+from agent.steady import Steady
 from agent.store import Store
 from config.site import Device, Point, Site
 from control import decide, endings, leases, modes
@@ -70,26 +71,28 @@ class Agent:
         gate_of: Callable[[Callable[[Point], bool]], Gate],
         model: Trained | None = None,
     ) -> None:
-        self.site, self.clock, self.journal = site, clock, journal
+        self.site, self.clock, self.journal = site, Steady(clock), journal
         self.layout = Layout(site)
         self.store = Store(self.layout)
         self.meter = Meter(self.layout)
-        self.memory = Memory(journal, clock)
+        self.memory = Memory(journal, self.clock)
         self.setting = Setting.of(self.layout, fit(self.layout, model) if model else None)
         self.control = self.memory.recall(site)
         self.counts = Counts()
         self.listeners: list[Listener] = []
         self.services = Services()
         self._cycle = 0
-        self.executor = Executor(gate_of(self._may_write), site.points, clock)
+        self.executor = Executor(gate_of(self._may_write), site.points, self.clock)
 
     # -- what other parts ask and tell
 
     def take(self, device: Device, readings: Sequence[Reading]) -> None:
         """A poll has brought readings."""
-        self.store.update(readings)
-        view = self.store.readings(self.clock.now_s(), [r.point for r in readings])
-        self.tell("readings", {"device": device, "readings": readings, "view": view})
+        self.store.update(self.clock.steadied(readings))
+        if self.listeners:
+            now_s = self.clock.now_s()
+            view = self.clock.stamped(self.store.readings(now_s, [r.point for r in readings]))
+            self.tell("readings", {"device": device, "readings": readings, "view": view})
 
     def snapshot(self) -> Snapshot:
         """All readings as they stand now."""
@@ -102,6 +105,8 @@ class Agent:
 
     def tell(self, kind: str, detail: dict[str, Any]) -> None:
         """Pass something on to mirror, history and screen. A listener's failure is its own."""
+        if offset_s := self.clock.offset_s():  # others read the wall clock
+            detail = {k: v + offset_s if k in ("ts_s", "now_s") else v for k, v in detail.items()}
         for listener in self.listeners:
             try:
                 listener(kind, detail)
@@ -150,6 +155,8 @@ class Agent:
 
     async def fast(self) -> None:
         """Answer trouble, end what must end."""
+        if step_s := self.clock.stepped_s():
+            self.note("clock_set", {"step_s": step_s, "offset_s": self.clock.offset_s()})
         snapshot, cycle = self.snapshot(), self._next_cycle("f")
         decision = decide.fast(self.setting, snapshot, self.control, cycle)
         self.control = decision.state

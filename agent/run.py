@@ -5,13 +5,11 @@ then the loops. Stop: loops first, then giving back, then the rest. One writer a
 """
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import structlog
 
@@ -21,10 +19,12 @@ from agent.history import History
 from agent.jobs import Job, Scheduler
 from agent.journal import Journal
 from agent.local import KILL_FILE, LocalDoor
+from agent.locks import Locked, Writers, lock_folder
 from agent.mirror import Mirror
 from agent.notify import Notifier
 from agent.polling import Poller
 from agent.publish import publish_to, record_to
+from agent.release import release
 from agent.surfaces import SurfaceError, Surfaces
 from config.loader import site_environment
 from config.site import Point, Site
@@ -36,28 +36,11 @@ from drivers.registry import make_driver
 
 log = structlog.get_logger("skadi")
 
+KILL_LOOK_S = 0.5  # how often the kill file is looked for
+
 
 class StartError(Exception):
     """The agent can't start. The message says why and what to do."""
-
-
-def take_lock(folder: Path) -> IO[str]:
-    """Be the only agent of this data_dir on this host. Raises StartError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "skadi.lock").open("w", encoding="utf-8")
-    except OSError as error:
-        raise StartError(
-            f"{folder}: {error.strerror}: choose a data_dir you may write to"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StartError(f"another agent runs on {folder}: there is one writer a site") from None
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
 
 
 def load_model(site: Site) -> Trained | None:
@@ -78,7 +61,7 @@ class Running:
     def __init__(self, site: Site, clock: WallClock, model: Trained | None) -> None:
         self.site, self.clock = site, clock
         self.folder = Path(site.agent.data_dir)
-        environ = site_environment(site.source, os.environ) if site.source else dict(os.environ)
+        environ = environment(site)
         self.drivers: dict[str, Driver] = {
             d.id: make_driver(d, environ) for d in site.devices if d.protocol != "push"
         }
@@ -99,6 +82,7 @@ class Running:
         """The table of periodic jobs."""
         loops = self.site.loops
         return [
+            Job("kill_file", KILL_LOOK_S, self._look_for_kill_file),
             Job("ims_mms", loops.ims_mms_s, self.agent.observe),
             Job("fast", loops.fast_s, self._fast),
             Job("slow", loops.slow_s, self.agent.slow),
@@ -107,10 +91,13 @@ class Running:
 
     async def _fast(self) -> None:
         """A fast cycle. The watchdog is fed at its end: a loop that stalls is killed."""
-        if (self.folder / KILL_FILE).exists() and not self.agent.control.modes.killed:
-            await self.agent.change_mode(Event.KILL, "", "file", "engineer")
         await self.agent.fast()
         self.notifier.watchdog()
+
+    async def _look_for_kill_file(self) -> None:
+        """Within a second, whatever else goes on."""
+        if (self.folder / KILL_FILE).exists() and not self.agent.control.modes.killed:
+            await self.agent.change_mode(Event.KILL, "", "file", "engineer")
 
     async def _rollup(self) -> None:
         await self.history.rollup(self.clock.now_s())
@@ -139,8 +126,7 @@ class Running:
             self.agent.listeners.append(publish_to(self.mirror, self.agent))
         self.agent.listeners.append(record_to(self.history))
         await self.door.open()
-        if (self.folder / KILL_FILE).exists():
-            await self.agent.change_mode(Event.KILL, "", "file", "engineer")
+        await self._look_for_kill_file()
         await self.agent.recover()
         await self.surfaces.start()
         self.poller.start()
@@ -175,12 +161,26 @@ class Running:
 
 
 async def run_site(site: Site, clock: WallClock) -> None:
-    """Run a site until SIGTERM or SIGINT. Raises StartError or JournalError before it starts."""
-    lock = take_lock(Path(site.agent.data_dir))
+    """Run a site until SIGTERM or SIGINT. Raises StartError before it starts.
+
+    First of all, what a former run left is given back by the journal alone: the site file may
+    have changed since.
+    """
+    writers = Writers()
     try:
-        running = Running(site, clock, load_model(site))
-        await running.run()
-    except (JournalError, SurfaceError) as error:
+        with lock_folder(Path(site.agent.data_dir)):
+            if site.agent.mode == "closed_loop":
+                writers.claim(site.devices)
+            left = await release(Path(site.agent.data_dir) / "journal.db", environment(site), clock)
+            if left.left:
+                log.error("left by a former run, and not given back yet", points=dict(left.left))
+            await Running(site, clock, load_model(site)).run()
+    except (Locked, JournalError, SurfaceError) as error:
         raise StartError(str(error)) from error
     finally:
-        lock.close()
+        writers.free()
+
+
+def environment(site: Site) -> dict[str, str]:
+    """The environment secrets are read from: the process's, over .env beside the site file."""
+    return site_environment(site.source, os.environ) if site.source else dict(os.environ)

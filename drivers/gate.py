@@ -188,7 +188,7 @@ class Gate:
             return self._failed(part, f"journal: {error}")
         before = {key: self.held.get(key) for key in wanted}
         self.held |= {x.point: x for x in doubts}
-        receipts = await self._send(driver, wanted)
+        receipts = await self._send(driver, wanted, found)
         outcomes = [
             Outcome(receipts[x.point], _after_write(x, before[x.point], receipts[x.point]))
             for x in doubts
@@ -239,7 +239,7 @@ class Gate:
         except JournalError as error:
             log.critical("giving back without a record", points=list(values), error=str(error))
         self.held |= {x.point: x for x in doubts}
-        receipts = await self._send(driver, values)
+        receipts = await self._send(driver, values, found)
         for key, receipt in receipts.items():
             if isinstance(receipt, Applied) and _overruled(found[key], driver):
                 receipts[key] = _overridden(key, found[key], "an operator's priority rules")
@@ -267,7 +267,9 @@ class Gate:
             return False
         return True
 
-    async def _send(self, driver: Driver, values: Mapping[str, float | None]) -> dict[str, Receipt]:
+    async def _send(
+        self, driver: Driver, values: Mapping[str, float | None], before: Mapping[str, Present]
+    ) -> dict[str, Receipt]:
         """Write raw, then prove it by reading back: slot, present value, active priority."""
         reason = ""
         try:
@@ -282,7 +284,7 @@ class Gate:
             why = f"{reason or 'sent'}; can't be read back: {error}"
             return {key: Unknown(key, why) for key in values}
         return {
-            key: _proof(self._points[key], value, found[key], driver, reason)
+            key: _proof(self._points[key], value, before[key], found[key], driver, reason)
             for key, value in values.items()
         }
 
@@ -331,13 +333,17 @@ def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:
 
 
 def _proof(
-    point: Point, value: float | None, found: Present, driver: Driver, reason: str
+    point: Point, value: float | None, before: Present, found: Present, driver: Driver, reason: str
 ) -> Receipt:
-    """Compare what the device holds with what was written: slot, value, active priority."""
-    if not point.same(_slot(point, found), value):
-        if reason:  # no answer and not there yet: it may still be carried out
+    """Compare what the device holds with what was written: slot, value, active priority.
+
+    reason: why there was no answer; a write that left no trace may still be carried out.
+    """
+    slot = _slot(point, found)
+    if not point.same(slot, value):
+        if reason and point.same(slot, _slot(point, before)):
             return Unknown(point.key, reason)
-        return Mismatch(point.key, _number(value), _slot(point, found))
+        return Mismatch(point.key, _number(value), slot)
     if _overruled(found, driver):
         return _overridden(point.key, found, "an operator's priority rules")
     if value is not None and not point.same(found.value, value):

@@ -5,6 +5,7 @@ They speak over the local socket in data_dir. kill and release also work when no
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,15 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
               help="The journal's file; with it no site file is needed.")  # fmt: skip
 def release(config_path: Path, as_json: bool, journal_path: Path | None) -> None:
     """Give every held setpoint back to its device. Needs only the journal and the devices."""
+    from agent.locks import Locked, lock_folder
     from agent.release import release as give_back
 
     path = journal_path or _journal(config_path)
     try:
-        done = asyncio.run(give_back(path, site_environment(config_path, os.environ)))
+        with lock_folder(path.parent) if path.parent.is_dir() else nullcontext():
+            done = asyncio.run(give_back(path, site_environment(config_path, os.environ)))
+    except Locked as error:
+        fail(str(error), Exit.REFUSED)
     except JournalError as error:
         fail(str(error))
     if as_json:
