@@ -10,7 +10,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_PAYLOAD = 262_144
@@ -74,8 +74,21 @@ class View:
             return None
         line = rule(self, topic.split("/"), body)
         if line is not None:
-            self.lines.append(line)
+            self._keep(line)
         return line
+
+    def _keep(self, line: Line) -> None:
+        """Remember a line; what is given back together for one reason is one line."""
+        last = self.lines[-1] if self.lines else None
+        together = last is not None and (last.kind, last.ts[:19], last.detail) == (
+            "ending", line.ts[:19], line.detail,
+        )  # fmt: skip
+        if last is None or line.kind != "ending" or not together:
+            self.lines.append(line)
+            return
+        head, _, more = last.text.partition(" and ")
+        count = int(more.split(" ", 1)[0]) + 1 if more else 1
+        self.lines[-1] = replace(last, text=f"{head} and {count} more")
 
     def _status(self, _topic: list[str], body: Fields) -> Line | None:
         if _topic[1:] != ["status"]:

@@ -64,6 +64,20 @@ def test_actions_are_told_with_what_was_read_back() -> None:
     assert view.confirmed == 4
 
 
+def test_what_is_given_back_together_is_one_line() -> None:
+    view = View()
+    for row in "ABC":
+        said = take(view, "action", type="ending", ts="2026-05-15T07:22:00Z", target="baseline",
+                    point=f"router/share.{row}", reason="calm again", receipt="applied")  # fmt: skip
+        assert said.text == f"router/share.{row} given back to baseline"
+    take(view, "action", type="ending", ts="2026-05-15T07:22:00Z", target="baseline",
+         point="pump-a/rpm", reason="left", receipt="applied")  # fmt: skip
+    assert [line.text for line in view.lines] == [
+        "router/share.A given back to baseline and 2 more",
+        "pump-a/rpm given back to baseline",
+    ]
+
+
 def test_birth_will_and_figures() -> None:
     view = View()
     assert take(view, "_agent/status", state="online", ts="t").text == "the agent is online"
