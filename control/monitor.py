@@ -151,7 +151,9 @@ def tick(
         )
         for i, unit in enumerate(monitor.units)
     }
-    return MonitorState(ims_state, mms_state, context, absorbed, snapshot.now_s, state.begun_s), findings
+    return MonitorState(
+        ims_state, mms_state, context, absorbed, snapshot.now_s, state.begun_s
+    ), findings
 
 
 def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
