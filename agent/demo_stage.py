@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from agent.clock import parse_utc
@@ -17,6 +17,7 @@ from agent.screen import Frame, draw, picture, plain, plain_line
 from agent.screen_view import Line, View
 
 PLAIN_EVERY_S = 600.0  # simulated seconds between two lines of figures
+PICTURE = (150, 40)  # columns and lines of the screen in a picture
 
 
 class Stage:
@@ -28,6 +29,7 @@ class Stage:
         self._view = View()
         self._frame = Frame("")
         self._said_s = 0.0
+        self._last: RenderableType = ""  # the screen as it was when the hours were over
 
     def say(self, text: str) -> None:
         """A line of the demo's own."""
@@ -54,13 +56,15 @@ class Stage:
         )  # fmt: skip
         if not self._console.is_terminal:
             yield
-            return
-        with Live(console=self._console, auto_refresh=False, redirect_stderr=False) as self._live:
-            try:
-                yield
-            finally:
-                self.draw()
-        self._live = None
+        else:
+            live = Live(console=self._console, auto_refresh=False, redirect_stderr=False)
+            with live as self._live:
+                try:
+                    yield
+                finally:
+                    self.draw()
+                    self._live = None
+        self._last = draw(view, self._frame, *PICTURE)
 
     def draw(self) -> None:
         """Bring the screen up to date; without a terminal, a line of figures now and then."""
@@ -86,9 +90,12 @@ class Stage:
             self.say(f"FAILED: {text}")
         self.say(summary(result))
 
-    def picture(self, width: int, height: int) -> str:
-        """The last screen as an SVG."""
+    def picture(self, result: Mapping[str, Any]) -> str:
+        """The last screen, and the verdict below it, as an SVG."""
+        width, height = PICTURE
         paper = Console(record=True, width=width, height=height, force_terminal=True,
-                        color_system="truecolor", file=StringIO())  # fmt: skip
-        paper.print(draw(self._view, self._frame, width, height))
+                        color_system="truecolor", highlight=False, file=StringIO())  # fmt: skip
+        paper.print(self._last)
+        paper.print(table(result))
+        paper.print(summary(result))
         return picture(paper, "skadi demo")

@@ -193,7 +193,9 @@ class View:
         if len(topic) != 2 or topic[1] not in ("mode", "mode_refused", "recover", "stopped"):
             return None
         said = [f"{k} {_text(body[k])}" for k in ("event", "mode", "scope", "reason") if k in body]
-        return Line(_text(body.get("ts")), "event", f"{topic[1]}: {', '.join(said)}")
+        return Line(
+            _text(body.get("ts")), "event", ": ".join(filter(None, (topic[1], ", ".join(said))))
+        )
 
     def _see(self, body: Fields) -> None:
         ts = _text(body.get("ts"))

@@ -24,7 +24,7 @@ from agent.cli.options import json_option
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
               help="Keep site file, logs and journal here.")  # fmt: skip
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="SVG",
-              help="Write the last screen as a picture.")  # fmt: skip
+              help="Write the last screen and the verdict as a picture.")  # fmt: skip
 @json_option
 def demo(
     scenario: str, seed: int, hours: float, speed: float | None, train_hours: float,
@@ -54,7 +54,7 @@ def demo(
         raise click.exceptions.Exit(130) from None
     stage.verdict(result)
     if picture is not None:
-        picture.write_text(stage.picture(140, 44), encoding="utf-8")
+        picture.write_text(stage.picture(result), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
     if result["failures"]:

@@ -10,6 +10,7 @@ from agent.demo_stage import Stage
 from agent.demo_verdict import Limits
 from agent.screen import Frame, draw, plain
 from agent.screen_view import View
+from tests.demo.test_verdict import result
 
 FRAME = Frame("demo: heat-spike", baseline_wh=0.6)
 
@@ -75,9 +76,11 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
 def test_the_picture_asks_nobody_for_a_font() -> None:
     stage = Stage(to_stderr=True)
     with stage.screen(seen(), "demo", 0.6, Limits(28.0, 250.0, 12.0)):
-        svg = stage.picture(120, 40)
+        pass
+    svg = stage.picture(result(0.57))
     assert svg.startswith("<svg")
     assert "persistent" in svg
+    assert "14&#160;by&#160;modbus-tcp" in svg
     assert "@font-face" not in svg
     assert "url(" not in svg.replace("url(#", "")
     # The name of the SVG dialect is the only address in it.
