@@ -102,7 +102,7 @@ class Poller:
         period_s = driver.device.poll_interval_s
         await self.clock.sleep_s(delay_s)
         due_s = self.clock.boot_s()
-        while not self._stopping:
+        while True:
             answered = await self.poll_once(driver)
             if self._stopping:
                 return
