@@ -77,6 +77,9 @@ async def run_demo(demo: Demo, stage: Stage) -> dict[str, Any]:
     finally:
         await children.stop()
         await broker.stop()
+    if demo.folder is None:
+        for file in (folder / "skadi-data").glob("history.db*"):
+            file.unlink()  # 50 MB of telemetry; --folder keeps it
     result: dict[str, Any] = {
         "scenario": demo.scenario, "seed": demo.seed, "hours": demo.hours,
         "baseline": side(baseline, NO_ACTS), "skadi": side(truth, acts),
