@@ -275,3 +275,21 @@ class Taken(Shape):
 
     taken: int
     refused: list[Problem]
+
+
+class RungShape(Shape):
+    """One step of a ladder; `decisive` marks the one that decided."""
+
+    step: str
+    text: str
+    decisive: bool
+    numbers: dict[str, Any]
+
+
+class LadderShape(Shape):
+    """Why an act was made, or was not."""
+
+    id: str
+    ts: str
+    summary: str
+    rungs: list[RungShape]

@@ -3,29 +3,35 @@
 Read only. Pages are bounded; what is polled has an ETag, so that an unchanged answer costs nothing.
 """
 
+import asyncio
 import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from agent import api_models as m
 from agent import views
-from agent.api_app import HISTORY_ERRORS, READ_ERRORS, Context
+from agent.api_app import HISTORY_ERRORS, READ_ERRORS, Context, StrictRoute
 from agent.api_auth import reader
 from agent.api_metrics import CONTENT_TYPE, exposition
 from agent.clock import parse_utc, utc
+from agent.explain import NothingToExplain
+from agent.explain import explain as climb
 from agent.history import History
 from agent.history_query import Action
 from agent.plain import plain
+from agent.report import report as collect
 
 bearer = HTTPBearer(
     scheme_name="reading token", description="any role; not needed on loopback", auto_error=False
 )
 Shown = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
-router = APIRouter(tags=["state"], responses=READ_ERRORS, dependencies=[Depends(reader)])
+router = APIRouter(
+    tags=["state"], responses=READ_ERRORS, dependencies=[Depends(reader)], route_class=StrictRoute
+)
 open_router = APIRouter(tags=["health"])
 
 When = Annotated[str | None, Query(max_length=40, description="ISO 8601 with an offset or Z")]
@@ -155,6 +161,54 @@ async def actions_log(
     page = found[:limit]
     last = f"{page[-1].ts_s:.3f}_{page[-1].uid}" if len(found) > limit else None
     return m.ActionPage(actions=[action_entry(a) for a in page], next=last)
+
+
+@router.get("/explain", responses={**HISTORY_ERRORS, 404: {"model": m.Error}})
+async def explain(
+    request: Request, act: Annotated[str | None, Query(max_length=200)] = None
+) -> m.LadderShape:
+    """Why the act with this id or cycle (default: the latest) was made, or was not."""
+    context = context_of(request)
+    try:
+        ladder = await climb(_history(context), context.site, act)
+    except NothingToExplain as error:
+        raise HTTPException(404, str(error)[:500]) from None
+    return m.LadderShape(**plain(ladder))
+
+
+class ReportWanted(BaseModel):
+    """The time to report, at most a year; by default the last 24 hours. html is one page."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    since: Annotated[str | None, Field(max_length=40)] = None
+    until: Annotated[str | None, Field(max_length=40)] = None
+    format: Literal["json", "html"] = "json"
+
+
+REPORTS: dict[int | str, dict[str, Any]] = {
+    **HISTORY_ERRORS, **{c: {"model": m.Error} for c in (400, 413)},
+    200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}}},
+}  # fmt: skip
+
+
+@router.post("/report", response_class=Response, responses=REPORTS)
+@router.post("/report/judges", response_class=Response, responses=REPORTS)
+async def report(request: Request, wanted: ReportWanted) -> Response:
+    """What a stretch of time was like: energy, limits, actions, with `charts` to draw."""
+    context = context_of(request)
+    now_s = context.clock.now_s()
+    until_s = _when(wanted.until, "until", now_s)
+    since_s = _when(wanted.since, "since", until_s - 86_400.0)
+    try:
+        found = await collect(_history(context), context.site, since_s, until_s, now_s)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    if wanted.format == "html":
+        from agent.report_html import render
+
+        return HTMLResponse(await asyncio.to_thread(render, found))
+    return JSONResponse(found)
 
 
 def action_entry(a: Action) -> m.ActionEntry:

@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "arm": "agent.cli.operate:arm",
     "kill": "agent.cli.operate:kill",
     "release": "agent.cli.operate:release",
+    "explain": "agent.cli.explain:explain",
+    "report": "agent.cli.report:report",
     "log": "agent.cli.operate:log",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",

@@ -1,0 +1,59 @@
+"""`skadi explain`: why an act was made, or was not, as a ladder. Reads history; needs no agent."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json
+from agent.cli.options import config_option, json_option
+from agent.explain import Ladder, NothingToExplain
+from config.loader import load_site, site_environment
+from config.site import Site
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("act", required=False)
+def explain(config_path: Path, as_json: bool, act: str | None) -> None:
+    """Why ACT (its id or cycle, see `skadi log actions`; default: the latest) was made or not."""
+    from agent.history import HistoryDown
+    from agent.logs import configure
+    from agent.plain import plain
+
+    configure(level="error")
+    site = load_site(config_path)
+    environ = site_environment(config_path, os.environ)
+    try:
+        ladder = asyncio.run(_explain(site, dict(environ), act))
+    except NothingToExplain as error:
+        fail(str(error))
+    except HistoryDown as error:
+        fail(str(error), Exit.UNREACHABLE)
+    if as_json:
+        print_json(plain(ladder))
+    else:
+        show(ladder)
+
+
+async def _explain(site: Site, environ: dict[str, str], act: str | None) -> Ladder:
+    from agent.clock import WallClock
+    from agent.explain import explain as climb
+    from agent.history import History
+
+    history = History(site, WallClock(), environ)
+    try:
+        return await climb(history, site, act)
+    finally:
+        await history.close()
+
+
+def show(ladder: Ladder) -> None:
+    """Print a ladder; the decisive step is marked."""
+    click.echo(f"{ladder.ts}  {ladder.id}")
+    click.secho(ladder.summary, bold=True)
+    for rung in ladder.rungs:
+        mark = "=>" if rung.decisive else "  "
+        click.secho(f" {mark} {rung.step:10} {rung.text}", bold=rung.decisive)

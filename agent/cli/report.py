@@ -1,0 +1,119 @@
+"""`skadi report`: a stretch of time as JSON or as one HTML file. Reads history; needs no agent."""
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail
+from agent.cli.options import config_option
+from config.loader import load_site, site_environment
+from config.site import Site
+
+UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+@click.command()
+@config_option
+@click.option("--since", default="24h", show_default=True,
+              help="How far back (90m, 24h, 7d), or a time like 2026-01-31T12:00:00Z.")  # fmt: skip
+@click.option("--until", help="A time like 2026-01-31T12:00:00Z, or how far back; default: now.")
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, allow_dash=True),
+              help="Write JSON; - for stdout.")  # fmt: skip
+def report(
+    config_path: Path, since: str, until: str | None, html_path: Path | None, json_path: Path | None
+) -> None:
+    """What a stretch of time was like: energy, limits, actions. One file, no network to open it."""
+    from agent.clock import WallClock
+    from agent.history import HistoryDown
+    from agent.logs import configure
+
+    configure(level="error")
+    site = load_site(config_path)
+    now_s = WallClock().now_s()
+    until_s = moment(until, now_s) if until else now_s
+    environ = dict(site_environment(config_path, os.environ))
+    try:
+        found = asyncio.run(_collect(site, environ, moment(since, now_s), until_s, now_s))
+    except HistoryDown as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
+    _write(found, html_path, json_path)
+
+
+def moment(text: str, now_s: float) -> float:
+    """POSIX seconds of "24h" (before now) or of a time in ISO 8601; ends with usage otherwise."""
+    from agent.clock import parse_utc
+
+    if match := re.fullmatch(r"(\d{1,6})([mhdw])", text, re.ASCII):
+        return now_s - int(match[1]) * UNITS_S[match[2]]
+    at_s = parse_utc(text)
+    if at_s is None:
+        fail(f"{text!r}: write 90m, 24h, 7d, or a time like 2026-01-31T12:00:00Z", Exit.USAGE)
+    return at_s
+
+
+async def _collect(
+    site: Site, environ: dict[str, str], since_s: float, until_s: float, now_s: float
+) -> dict[str, Any]:
+    from agent.clock import WallClock
+    from agent.history import History
+    from agent.report import report as collect
+
+    history = History(site, WallClock(), environ)
+    try:
+        return await collect(history, site, since_s, until_s, now_s)
+    finally:
+        await history.close()
+
+
+def _write(found: dict[str, Any], html_path: Path | None, json_path: Path | None) -> None:
+    try:
+        if html_path is not None:
+            from agent.report_html import render
+
+            html_path.write_text(render(found), encoding="utf-8")
+            click.echo(f"wrote {html_path}", err=True)
+        if json_path is not None and str(json_path) != "-":
+            json_path.write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
+            click.echo(f"wrote {json_path}", err=True)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}: choose a folder you may write to")
+    if json_path is not None and str(json_path) == "-":
+        click.echo(json.dumps(found, allow_nan=False))
+    if html_path is None and json_path is None:
+        for line in summary(found):
+            click.echo(line)
+
+
+def summary(found: dict[str, Any]) -> list[str]:
+    """The report in some lines, for a terminal."""
+    kpi, terms = found["kpi"], found["energy"]["terms"]
+    wh, total = kpi["wh_per_prompt"], terms["total"]
+    span = "" if wh["low"] is None else f" ({wh['low']:.3f} to {wh['high']:.3f}, 95 %)"
+    lines = [
+        f"{found['site']} {found['area']}: {found['since'][:16]} to {found['until'][:16]} UTC",
+        f"  Wh/prompt      {_n(wh['value'], 3)}{span}",
+        f"  energy         {_n(total['kwh'], 1)} kWh, {total['source']}, known {total['known_pct']:.1f} % of the time",
+        f"  PUE            {_n(kpi['pue']['value'], 3)}",
+    ]
+    for c in found["compliance"]:
+        kept = "not measured" if c["kept_pct"] is None else (
+            f"kept {c['kept_pct']:.2f} %, worst {c['worst']:.1f} {c['unit']} at {c['at']}, limit {c['max']:g}"
+        )  # fmt: skip
+        lines.append(f"  {c['limit']:14} {kept}")
+    for m in found["actions"]["moves"]:
+        lines.append(
+            f"  {m['loop']} {m['move']}: made {m['made']}, undone {m['undone']}, refused {m['refused']}"
+        )
+    return lines
+
+
+def _n(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
