@@ -20,6 +20,7 @@ from agent.training import TrainingError, TrainOptions
 from agent.training import train as train_model
 from control import mms
 from control.ims_model import ImsModel, ModelError
+from control.monitor import Trained
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_MODEL_BYTES = 64_000_000
@@ -88,7 +89,7 @@ def train(
         x = np.array([r.values for r in taken]).reshape(len(taken), len(columns))
         model = train_model(x, columns, options)
         with _replacing(output) as file:
-            json.dump(model.to_dict(), file, allow_nan=False)
+            json.dump(Trained(model).to_dict(), file, allow_nan=False)
     _report_model(model, output, as_json)
 
 
@@ -150,11 +151,14 @@ def read_model(path: Path) -> ImsModel:
     if len(text) > MAX_MODEL_BYTES:
         raise ModelError(f"{path}: over {MAX_MODEL_BYTES} bytes: this is no model")
     try:
-        return ImsModel.from_dict(json.loads(text))
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not JSON ({error}): was it made by `skadi train`?") from error
+        trained = Trained.from_dict(json.loads(text))
+    except RecursionError as error:
+        raise ModelError(f"{path}: nested too deeply: this is no model") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: {error}: was it made by `skadi train`?") from error
+    if trained.context is not None:
+        raise ModelError(f"{path}: made for a hall and its commands; a CSV has none to judge it by")
+    return trained.ims
 
 
 @contextlib.contextmanager

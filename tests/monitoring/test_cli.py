@@ -104,7 +104,7 @@ def test_scores_are_what_the_model_file_says(
     """D(x) once more, in plain Python from the JSON: a second implementation of the format."""
     source, out = write(tmp_path / "in.csv", table), tmp_path / "out.csv"
     assert skadi("score", "--model", model, "--csv", source, *COMMON, "-o", out) == 0
-    m = json.loads(model.read_text())
+    m = json.loads(model.read_text())["ims"]
     f, mean = range(len(m["features"])), None
     regions = list(zip(m["centres"], m["half_widths"], strict=True))
     reach = m["tau_persist"] / m["smooth_alpha"]
@@ -146,7 +146,7 @@ def test_errors_name_the_place_and_leave_no_output(
         (["train", "--csv", source, "--ignore", "nope", "-o", out], 78, "column nope"),
         (["train", "--csv", tmp_path / "none.csv", "-o", out], 2, "none.csv"),
         (["train", "--csv", source, "--sep", "ab", "-o", out], 2, "--sep"),
-        (["score", "--model", source, "--csv", source, "-o", out], 78, "in.csv: not JSON"),
+        (["score", "--model", source, "--csv", source, "-o", out], 78, "in.csv: "),
         (["score", "--model", model, "--csv", broken, *COMMON, "-o", out], 78, "broken.csv:902"),
         (["score", "--model", model, "--csv", source, "--ignore", "pdu_kw", "-o", out], 2, "pdu_kw"),
         (["train", "--csv", source, *COMMON, "-o", tmp_path / "no" / "m.json"], 1, "No such file"),
@@ -154,6 +154,13 @@ def test_errors_name_the_place_and_leave_no_output(
     for argv, code, text in cases:
         assert skadi(*argv) == code  # type: ignore[arg-type]
         assert text in capsys.readouterr().err
+    spoiled = tmp_path / "spoiled.json"
+    for text in ("{}", "[]", "3", "[" * 100_000, '{"skadi_model": 1}', '{"skadi_model": 1, "ims": 3}',
+                 model.read_text().replace('"tau_fast": ', '"tau_fast": 1')):  # fmt: skip
+        spoiled.write_text(text)
+        assert skadi("score", "--model", spoiled, "--csv", source, "-o", out) == 78
+        assert "spoiled.json" in capsys.readouterr().err
+    spoiled.unlink()
     assert not out.exists()
     assert {p.name for p in tmp_path.iterdir()} == {"in.csv", "broken.csv"}
 

@@ -1,0 +1,153 @@
+"""The agent's monitor on the bundled hall: faults found, and alarms where there is nothing.
+
+    .venv/bin/python benchmarks/monitoring_hall.py [--seeds 3] [--train-hours 48] [--json FILE]
+
+One model, trained as `skadi rehearse --train-hours` does on one seed in May. Then, all with other
+seeds and the hall left at its baseline: a clean week; two clean days in each of four seasons; and
+each fault of the simulator's table, started after two hours, at day and at night. Reported for a fault:
+whether and how soon a persistent state appears in its row, and whether anywhere else first.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.commissioning import train_on_plant
+from agent.plantsite import plant_site
+from agent.rehearse import Rehearsal
+from config.addresses import NamedAddress
+from control import mms, monitor
+from control.layout import Layout
+from control.monitor import Trained
+from control.types import Snapshot
+from simulators.hall import Hall
+
+TICK_S = 10.0
+ONSET_S = 7200.0
+FAULTS = {
+    "fouled_filter": "D",
+    "stuck_valve": "B",
+    "blanking_panel": "A",
+    "sensor_drift": "D",
+    "pump_cavitation": "F",
+    "gpu_hot": "E",
+    "add_ai_nodes_row_c": "C",
+    "crac_failure": "C",
+}
+SEASONS = {"winter": 18, "spring": 100, "summer": 200, "autumn": 290}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """States (t, u) of all units over one run, one row a tick, and the units' names."""
+
+    states: NDArray[np.int8]
+    units: tuple[str, ...]
+
+    def entered(self, code: int) -> int:
+        """How often some unit went into a state."""
+        now = self.states == code
+        return int((now[1:] & ~now[:-1]).sum())
+
+    def first_s(self, of: Sequence[int], after: int) -> float | None:
+        """Seconds from tick `after` to the first persistent state among these units."""
+        hit = np.flatnonzero((self.states[after:, list(of)] == mms.PERSISTENT).any(axis=1))
+        return float(hit[0] * TICK_S) if len(hit) else None
+
+
+def watch(trained: Trained, hours: float, hall: Hall) -> Run:
+    """The monitor over `hours` of a hall that nobody touches."""
+    site = plant_site(cast("Any", hall.points()), TICK_S)
+    layout = Layout(site)
+    names = [cast("NamedAddress", p.address).name for p in site.points.values()]
+    watcher = monitor.fit(layout, trained)
+    state = monitor.begin(watcher, 0.0)
+    last = np.full(len(names), np.nan)
+    states = []
+    for _ in range(round(hours * 3600 / TICK_S)):
+        reading = hall.step(TICK_S, {})
+        values = np.array([reading.get(name, np.nan) for name in names])
+        last = np.where(np.isnan(values), last, values)
+        age_s = np.where(np.isnan(values), TICK_S, 0.0)
+        snapshot = Snapshot(hall.now_s, layout.index, values, last, age_s)
+        state, _ = monitor.tick(watcher, layout, snapshot, state)
+        states.append(state.mms.state)
+    return Run(np.array(states), watcher.units)
+
+
+def row_of(unit: str) -> str:
+    """The row of "rack:C05" or "row:C"."""
+    return unit.partition(":")[2][0]
+
+
+def fault(trained: Trained, name: str, row: str, seed: int) -> dict[str, object]:
+    """One fault, one seed: where it was seen first and how soon."""
+    at_night = seed % 2
+    hall = Hall(seed=seed, day=140 + seed % 20, start_hour=21 if at_night else 9)
+    hall.overlays.start(name, ONSET_S, None)
+    run, onset = watch(trained, 6.0, hall), round(ONSET_S / TICK_S)
+    here = [i for i, u in enumerate(run.units) if row_of(u) == row]
+    there = [i for i, u in enumerate(run.units) if row_of(u) != row]
+    before = Run(run.states[:onset], run.units)
+    return {
+        "fault": name,
+        "seed": seed,
+        "delay_s": run.first_s(here, onset),
+        "elsewhere_s": run.first_s(there, onset),
+        "false_before": before.entered(mms.PERSISTENT),
+    }
+
+
+def quiet(trained: Trained, name: str, hours: float, seed: int, day: int) -> dict[str, object]:
+    """Clean operation: how many alarms there were all the same."""
+    run = watch(trained, hours, Hall(seed=seed, day=day))
+    return {
+        "run": name,
+        "hours": hours,
+        "transient": run.entered(mms.TRANSIENT),
+        "persistent": run.entered(mms.PERSISTENT),
+    }
+
+
+def main() -> int:
+    """Run it; exit 1 when a clean run has a persistent state."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-hours", type=float, default=48.0)
+    parser.add_argument("--week-hours", type=float, default=168.0)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    asked = parser.parse_args()
+    plan = Rehearsal("hall", {"seed": "7001"}, asked.train_hours, "fixed", tick_s=TICK_S)
+    trained = asyncio.run(train_on_plant(plan))
+    facts = SimpleNamespace(**trained.ims.trained_on)
+    print(f"model {trained.ims.id}: {facts.rows} rows, margin {facts.margin:.2f}", flush=True)
+    clean = [quiet(trained, "a week in May", asked.week_hours, 8001, 139)]
+    print(clean[-1], flush=True)
+    for i, (season, day) in enumerate(SEASONS.items()):
+        clean.append(quiet(trained, season, 48.0, 8100 + i, day))
+        print(clean[-1], flush=True)
+    found = []
+    for name, row in FAULTS.items():
+        runs = [fault(trained, name, row, 9001 + s) for s in range(asked.seeds)]
+        found.extend(runs)
+        delays = sorted(float(str(r["delay_s"])) for r in runs if r["delay_s"] is not None)
+        middle = f"{np.median(delays):6.0f} s (longest {delays[-1]:.0f} s)" if delays else "never"
+        print(f"{name:20s} found {len(delays)}/{len(runs)}  {middle}", flush=True)
+    if asked.json:
+        out = {"model": trained.ims.id, "facts": vars(facts), "clean": clean, "faults": found}
+        asked.json.write_text(json.dumps(out, indent=1))
+    false = sum(int(str(c["persistent"])) for c in clean)
+    return 1 if false else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
