@@ -1,7 +1,7 @@
 """The oracle: what perfect knowledge of plant, weather and load would have saved.
 
 Where a plant can be copied (copy.deepcopy), the plant itself is the model: at each hour candidates
-are rolled out over the next two on copies, weather and events included, and the best is taken.
+are rolled out over that hour and a quarter on copies, weather and events included; the best is taken.
 Where it can't (an engine in a process), each hour's best constant is stitched into one schedule
 and that schedule is run for real. Both are lower bounds of what is possible, not proofs of it.
 """
@@ -18,7 +18,7 @@ from agent.references_run import Bench, Cache, Trial, play_all, tick_of
 from agent.rehearse import Progress, Rehearsal, load_plant
 
 EVERY_S = 3600.0
-AHEAD_S = 7200.0
+AHEAD_S = EVERY_S + 900.0  # beyond the hour: what air and metal still answer to what was set in it
 ROLL_TICK_S = 300.0  # readings during a roll-out; the plant keeps its own step
 _SHARES = (-0.15, -0.05, 0.05, 0.15)  # of a knob's range: how far one candidate goes
 _PASSES = 2
