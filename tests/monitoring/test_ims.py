@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from control import ims
 from control.ims_model import ImsModel, ModelError, signed
@@ -208,3 +211,23 @@ def test_one_changed_digit_is_noticed() -> None:
     document["tau_persist"] = 2.5
     with pytest.raises(ModelError, match="id"):
         ImsModel.from_dict(document)
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.float64, (4, 3), elements=st.floats(width=64)), st.integers(1, 5))
+def test_whatever_comes_in_a_score_is_a_number_or_unknown(x: np.ndarray, rows: int) -> None:
+    """Any 64-bit floats at all, several times: no warning, no infinity, unknown iff not usable."""
+    model = make(drift_alpha=0.1, drift_cap=1.0, smooth_alpha=0.5)
+    usable = (np.abs(x) < ims.ABSURD).all(axis=1)
+    scores = ims.score(model, x)
+    state = ims.start(model, 4)
+    for _ in range(rows):
+        state, live = ims.observe(model, state, x, learn=np.ones(4, dtype=np.bool_))
+        for got in (scores, live):
+            assert np.array_equal(got.unknown, ~usable)
+            assert np.array_equal(np.isnan(got.deviation), ~usable)
+            assert (got.deviation[usable] >= 0).all()
+            assert np.isfinite(got.deviation[usable]).all()
+            total = got.contributions.sum(axis=1)
+            assert ((np.abs(total - 1) < 1e-9) | (total == 0)).all()
+        assert (np.abs(state.drift) <= model.drift_cap).all()

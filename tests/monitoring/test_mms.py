@@ -4,6 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from control import mms
 from control.mms import NOMINAL, PERSISTENT, TRANSIENT, UNKNOWN, MmsParams, MmsState
@@ -151,3 +154,24 @@ def test_resize_keeps_units_by_name_and_starts_new_ones_unknown() -> None:
 def test_parameters_without_meaning_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         MmsParams(**{name: value})  # type: ignore[arg-type]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    arrays(np.float64, (30, 3), elements=st.floats(0, 1e12) | st.just(np.nan)),
+    arrays(np.bool_, (30, 3)),
+)
+def test_whatever_the_scores_the_state_machine_keeps_its_promises(
+    scores: np.ndarray, held: np.ndarray
+) -> None:
+    state = mms.start(3, 0.0)
+    for t, (d, h) in enumerate(zip(scores, held, strict=True)):
+        new = mms.step(PARAMS, state, d, np.isnan(d), FAST, PERSIST, float(t), h)
+        assert np.array_equal(new.state == UNKNOWN, np.isnan(d))
+        raised = (new.latent == PERSISTENT) & (state.latent != PERSISTENT)
+        assert not (raised & (h | np.isnan(d))).any()
+        assert (new.over[raised] >= PARAMS.persist_ticks).all()
+        assert (new.evidence[raised] >= PARAMS.evidence).all()
+        assert (new.since_s == np.where(new.state == state.state, state.since_s, t)).all()
+        assert (new.latent != UNKNOWN).all()
+        state = new
