@@ -37,6 +37,8 @@ POLICIES: Mapping[str, Callable[[Scene, Any], Policy]] = {
     "hourly": lambda _scene, values: hourly(values),
 }
 
+_WORTH_PROCESSES_S = 5.0  # of work: starting processes takes a second or two each
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -237,8 +239,13 @@ def play_all(trials: Sequence[Trial], cache: Cache | None, workers: int = 1,
 
 def _run(trials: Sequence[Trial], workers: int) -> Iterator[Played]:
     """Each trial's run, in order, as they are done: what is done is kept if the rest fails."""
-    if workers <= 1 or len(trials) <= 1:
-        yield from map(play, trials)
+    if not trials:
         return
-    with ProcessPoolExecutor(min(workers, len(trials)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(play, trials)
+    first = play(trials[0])
+    yield first
+    rest = trials[1:]
+    if workers <= 1 or first.result["wall_s"] * len(rest) < _WORTH_PROCESSES_S:
+        yield from map(play, rest)
+        return
+    with ProcessPoolExecutor(min(workers, len(rest)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(play, rest)

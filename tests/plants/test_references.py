@@ -164,8 +164,9 @@ def test_another_argument_is_another_run(tmp_path: Path) -> None:
         assert got.result["total_kwh"] == pytest.approx(24 * kw)
 
 
-def test_processes_give_what_one_gives() -> None:
-    trials = [Trial(plan(hours=2), "constant", {"east/supply_air_setpoint_c": v}) for v in (20.0, 24.0)]  # fmt: skip
+def test_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.references_run._WORTH_PROCESSES_S", 0.0)
+    trials = [Trial(plan(hours=2), "constant", {"east/supply_air_setpoint_c": v}) for v in (20.0, 21.0, 24.0)]  # fmt: skip
     alone, spread = play_all(trials, None), play_all(trials, None, workers=2)
     assert [p.hours_kwh for p in alone] == [p.hours_kwh for p in spread]
     assert alone[0].hours_kwh == [pytest.approx(120.0), pytest.approx(120.0)]
