@@ -17,6 +17,7 @@ from agent.clock import Clock
 from agent.journal import Journal
 from config.site import Site
 from control import modes
+from control.interlocks import tripped_by_reading
 from control.modes import Modes
 from control.state import DAY_S, PROTECTIVE, ControlState, Owed, Spent, Trip
 from control.types import Ending, Mode, Target
@@ -90,14 +91,15 @@ class Memory:
     def keep_latches(self, state: ControlState, site: Site) -> None:
         """Store what stays until a person or time ends it: tripped interlocks, hold-backs.
 
-        holds: (id, scope) of interlocks that keep everything as it is, for `skadi release`.
+        holds: (id, scope, quantities) of interlocks that keep things as they are, for `skadi release`.
         """
         latched = {i for i, trip in state.trips.items() if trip.latched}
         body = {
             "boot_id": self._clock.boot_id,
             "offset_s": self._clock.boot_s() - self._clock.now_s(),
             "tripped": sorted(latched),
-            "holds": [(x.id, x.scope) for x in site.interlocks if x.id in latched and x.action == "hold"],
+            "holds": [(x.id, x.scope, x.only) for x in site.interlocks
+                      if x.action == "hold" and tripped_by_reading(state.trips.get(x.id))],
             "held_back": dict(state.held_back),
         }  # fmt: skip
         if {**body, "offset_s": 0} == {**self._latches, "offset_s": 0}:

@@ -99,4 +99,9 @@ def _ending(key: str) -> Ending:
 def _held_still(journal: Journal, points: Mapping[str, Point]) -> dict[str, str]:
     """The points that a tripped interlock holds, with its id."""
     holds = (journal.kept("latches") or {}).get("holds", ())
-    return {k: name for name, scope in holds for k, p in points.items() if in_scope(p, scope)}
+    return {
+        k: name
+        for name, scope, only in holds
+        for k, p in points.items()
+        if in_scope(p, scope) and (not only or p.quantity in only)
+    }

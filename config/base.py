@@ -1,9 +1,13 @@
 """What every table of a site file shares: strictness, and the spelling of names."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+SCOPE = re.compile(r"^(hall|(row|zone|equipment):[A-Za-z0-9][A-Za-z0-9_.:-]*)$")
+ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+Scope = Annotated[str, Field(pattern=SCOPE.pattern)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 

@@ -5,11 +5,12 @@ limits that contradict each other.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from config.addresses import BacnetAddress, ModbusAddress, SnmpAddress
 from config.errors import Problem
 from config.links import MODBUS
-from config.schema import InterlockSection, closest
+from config.schema import InterlockSection, UnitSection, closest
 from config.site import Device, Point, Site
 from config.sources import Source, Sourced
 
@@ -20,12 +21,14 @@ def check_site(
     site: Site,
     sources: dict[str, Source],
     interlocks: list[Sourced[InterlockSection]],
+    units: list[Sourced[UnitSection]],
     sections: dict[str, Source],
     problems: list[Problem],
 ) -> None:
     """Add what is wrong between the parts of `site`. `sources` is by device id and point key."""
     _duplicate_addresses(site, sources, problems)
     _interlocks(site, interlocks, sources, problems)
+    _units(site, units, sources, problems)
     _scopes(site, sections, problems)
     _limits(site, sources, sections, problems)
 
@@ -107,14 +110,39 @@ def _interlocks(
     seen: set[str] = set()
     for item in interlocks:
         lock = item.value
-        if lock.point not in known:
-            text = f"no point {lock.point!r}{closest(lock.point, known)}"
-            problems.append(item.source.problem(("point",), text))
+        for key in ("point", "temperature", "humidity"):
+            _known_point(item, key, known, problems)
         if lock.id in seen:
             problems.append(item.source.problem(("id",), f"interlock {lock.id!r} stands twice"))
         seen.add(lock.id)
         if nowhere := unknown_scope(site, lock.scope):
             problems.append(item.source.problem(("scope",), nowhere))
+
+
+def _units(
+    site: Site,
+    units: list[Sourced[UnitSection]],
+    sources: dict[str, Source],
+    problems: list[Problem],
+) -> None:
+    known, seen = {*site.points, *sources}, set()
+    equipment = {p.equipment for p in site.points.values()}
+    for item in units:
+        name = item.value.equipment
+        if name not in equipment:
+            text = f"no equipment {name!r}{closest(name, sorted(equipment))}"
+            problems.append(item.source.problem(("equipment",), text))
+        if name in seen:
+            problems.append(item.source.problem(("equipment",), f"unit {name!r} stands twice"))
+        seen.add(name)
+        for key in ("running", "local", "alarm", "maintenance"):
+            _known_point(item, key, known, problems)
+
+
+def _known_point(item: Sourced[Any], key: str, known: set[str], problems: list[Problem]) -> None:
+    point = getattr(item.value, key)
+    if point is not None and point not in known:
+        problems.append(item.source.problem((key,), f"no point {point!r}{closest(point, known)}"))
 
 
 def unknown_scope(site: Site, scope: str) -> str | None:

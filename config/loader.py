@@ -34,9 +34,10 @@ from config.schema import (
     RowSection,
     Section,
     SiteSection,
+    UnitSection,
     closest,
 )
-from config.site import Interlock, Site
+from config.site import Interlock, Site, Unit
 from config.sources import S, Source, Sourced, parse
 
 CONFIG_VERSION = 1
@@ -58,6 +59,7 @@ OPTIONAL = frozenset({"mqtt", "api"})
 LISTS: dict[str, type[Section]] = {
     "device": DeviceSection,
     "interlock": InterlockSection,
+    "unit": UnitSection,
     "row": RowSection,
 }
 
@@ -106,6 +108,7 @@ class _Loader:
         locks = [
             i for item in self.items["interlock"] if (i := self._parse(InterlockSection, item))
         ]
+        units = [u for item in self.items["unit"] if (u := self._parse(UnitSection, item))]
         agent = sections["agent"] or AgentSection()
         limits = sections["limits"] or LimitsSection()
         assert isinstance(agent, AgentSection)
@@ -115,10 +118,11 @@ class _Loader:
             **self._site_fields(sections),
             devices=tuple(resolved),
             interlocks=tuple(Interlock(**i.value.model_dump()) for i in locks),
+            units=tuple(Unit(**u.value.model_dump()) for u in units),
             source=self.path,
         )
         sources = self._sources(devices)
-        check_site(site, sources, locks, self.section_source, self.problems)
+        check_site(site, sources, locks, units, self.section_source, self.problems)
         return site
 
     def _sources(self, devices: list[Parsed]) -> dict[str, Source]:

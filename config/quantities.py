@@ -39,6 +39,9 @@ SAFE_DIRECTION: dict[str, int] = {
     "admission_pct": -1,
 }
 
+# Knobs that move a cooling unit's air.
+AIR = frozenset({"supply_air_setpoint_c", "zone_setpoint_c", "fan_rpm_pct"})
+
 # Knobs of the work, not of cooling: given back after cooling, and in steps.
 WORK = frozenset({"traffic_share_pct", "batch_window_ms", "admission_pct"})
 

@@ -233,10 +233,15 @@ def _point(
         part=p.part,
         max_age_s=p.max_age_s or max(context.agent.stale_after_s, _three_polls(device, context)),
         max_slew_per_s=slew,
-        writable=_writable(p, factor, shift, isinstance(address, BacnetAddress), context)
+        writable=_writable(p, factor, shift, _relinquishes(p, address), context)
         if p.writable
         else None,
     )
+
+
+def _relinquishes(p: PointSection, address: Address) -> bool:
+    """BACnet objects have a priority array, unless the file says that this one has none."""
+    return isinstance(address, BacnetAddress) and p.relinquish is not False
 
 
 def _equipment(device: DeviceSection, address: Address) -> str:
@@ -267,4 +272,5 @@ def _writable(
         max_writes_per_day=p.max_writes_per_day,
         safe_value=None if p.safe_value is None else p.safe_value * factor + shift,
         relinquish=relinquish,
+        baseline_max_age_s=context.limits.baseline_max_age_s,
     )

@@ -11,17 +11,19 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
+from config.base import ID as ID
+from config.base import SCOPE as SCOPE
 from config.base import Name as Name
+from config.base import Scope as Scope
 from config.base import Section as Section
+from config.interlocks import InterlockSection as InterlockSection
+from config.interlocks import UnitSection as UnitSection
 from config.links import BacnetMac, SerialSection, TlsSection, parse_hole
 from config.quantities import QUANTITIES, UNITS, units_for
 from config.secrets import SecretRef
 from config.surfaces import ApiSection as ApiSection
 from config.surfaces import MqttSection as MqttSection
 
-ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
-SCOPE = re.compile(r"^(hall|(row|zone|equipment):[A-Za-z0-9][A-Za-z0-9_.:-]*)$")
-Scope = Annotated[str, Field(pattern=SCOPE.pattern)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 31, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Percentile = Annotated[float, Field(gt=50, lt=100)]
@@ -82,6 +84,9 @@ class LimitsSection(Section):
     permit_s: Annotated[float, Field(ge=1, le=3_600)] = 20.0  # then a permit is void
     max_changes_at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
     baseline_max_age_s: Annotated[float, Field(ge=60)] = 86_400.0
+    unit_loss_inlet_max_c: Annotated[float, Field(ge=15, le=60)] = 32.0
+    unit_loss_s: Annotated[float, Field(ge=0, le=7_200)] = 300.0  # 0: not looked at
+    zone_spread_max_k: Annotated[float, Field(gt=0, le=50)] = 1.0
     ramp_back_s: Annotated[float, Field(ge=0, le=7_200)] = 300.0
 
 
@@ -160,24 +165,6 @@ class AuthSection(Section):
         return self
 
 
-class InterlockSection(Section):
-    """[[interlock]]: a condition that stops writing. A missing input counts as tripped."""
-
-    id: ID
-    point: str
-    trip_above: Finite | None = None
-    trip_below: Finite | None = None
-    for_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
-    scope: Scope = "hall"
-    action: Literal["hold", "release", "safe_value"] = "hold"
-
-    @model_validator(mode="after")
-    def _one_side(self) -> Self:
-        if (self.trip_above is None) == (self.trip_below is None):
-            raise ValueError("give trip_above or trip_below, one of them")
-        return self
-
-
 class RowSection(Section):
     """[[row]]: which racks stand in a row, where the points don't say so themselves."""
 
@@ -232,6 +219,7 @@ class PointSection(Section):
     settle_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     max_writes_per_day: Annotated[int, Field(ge=1, le=10_000)] = 96
     safe_value: Finite | None = None
+    relinquish: bool | None = None  # false: a BACnet object without a priority array
 
     @field_validator("quantity")
     @classmethod

@@ -14,6 +14,7 @@ def show_site(site: Site) -> dict[str, Any]:
         **{s: v.model_dump(mode="json") for s in sections if (v := getattr(site, s)) is not None},
         "device": [_device(d) for d in site.devices],
         "interlock": [asdict(i) for i in site.interlocks],
+        "unit": [asdict(u) for u in site.units],
     }  # fmt: skip
 
 

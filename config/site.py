@@ -11,7 +11,7 @@ from typing import Literal
 
 from config.addresses import Address, ModbusAddress, SnmpAddress
 from config.links import SerialSection, TlsSection
-from config.quantities import QUANTITIES, Quantity
+from config.quantities import AIR, QUANTITIES, Quantity
 from config.schema import (
     AgentSection,
     ApiSection,
@@ -138,15 +138,44 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Interlock:
-    """A condition that stops writing, as data. It stays tripped until reset by a person."""
+    """A condition that stops writing, as data (config.interlocks says what the keys mean)."""
 
     id: str
-    point: str
+    point: str | None
     scope: str
     action: Literal["hold", "release", "safe_value"]
     trip_above: float | None = None
     trip_below: float | None = None
     for_s: float = 0.0
+    kind: str = "value"
+    temperature: str | None = None
+    humidity: str | None = None
+    within_s: float | None = None
+    only: tuple[str, ...] = ()
+    latch: bool = True
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The points it reads."""
+        return tuple(p for p in (self.point, self.temperature, self.humidity) if p is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A cooling unit and the state points that say whether it can be counted on (1: it is so)."""
+
+    equipment: str
+    running: str | None = None
+    local: str | None = None
+    alarm: str | None = None
+    maintenance: str | None = None
+    capacity_kw: float = 1.0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The points it reads."""
+        found = (self.running, self.local, self.alarm, self.maintenance)
+        return tuple(p for p in found if p is not None)
 
 
 @dataclass(frozen=True)
@@ -167,6 +196,7 @@ class Site:
     api: ApiSection | None
     devices: tuple[Device, ...]
     interlocks: tuple[Interlock, ...] = ()
+    units: tuple[Unit, ...] = ()
     simulated: bool = False
     source: Path | None = None
 
@@ -184,6 +214,21 @@ class Site:
     def device(self) -> dict[str, Device]:
         """Every device by its id."""
         return {d.id: d for d in self.devices}
+
+    @cached_property
+    def unit(self) -> dict[str, Unit]:
+        """Every declared cooling unit by its equipment."""
+        return {u.equipment: u for u in self.units}
+
+    @cached_property
+    def air_units(self) -> dict[str, dict[str, tuple[Point, ...]]]:
+        """By zone, the equipment whose air may be moved there, with all its points."""
+        found: dict[str, dict[str, tuple[Point, ...]]] = {}
+        for p in self.writable_points.values():
+            if p.zone is not None and p.quantity in AIR:
+                mine = tuple(q for q in self.points.values() if q.equipment == p.equipment)
+                found.setdefault(p.zone, {})[p.equipment] = mine
+        return found
 
     @cached_property
     def rows(self) -> tuple[str, ...]:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.quantities import SAFE_DIRECTION, WORK
+from control.case import Case
 from control.features import worst_inlets
-from control.guardrails import Case
-from control.modes import in_scope, may_write
+from control.interlocks import guards, tripped_by_reading
+from control.modes import may_write
 from control.state import ControlState, Owed
 from control.types import Applied, Ending, Lease, Outcome, Overridden, Target
+from control.units import known_bad
 
 BLIND_HALL_SHARE = 0.5  # of the racks: from here on it is the hall that is blind, not an aisle
 RETRY_S = 10.0  # doubled with every try
@@ -79,11 +81,11 @@ def _held_still(case: Case, lease: Lease) -> bool:
     """True when an interlock that a reading has tripped says: nothing moves, not even back."""
     if case.state.modes.killed:
         return False
+    point = case.point(lease.point)
     return any(
         lock.action == "hold"
-        and (trip := case.state.trips.get(lock.id)) is not None
-        and trip.latched
-        and in_scope(case.point(lease.point), lock.scope)
+        and guards(lock, point)
+        and tripped_by_reading(case.state.trips.get(lock.id))
         for lock in case.layout.site.interlocks
     )
 
@@ -94,16 +96,8 @@ def _groundless(ground: Ground, lease: Lease) -> Ending | None:
     key, point, state = lease.point, case.point(lease.point), case.state
     if state.modes.killed:
         return Ending(key, Target.BASELINE, "kill switch")
-    for lock in case.layout.site.interlocks:
-        trip = state.trips.get(lock.id)
-        if trip is None or not trip.tripped or not in_scope(point, lock.scope):
-            continue
-        if trip.latched and lock.action != "hold":
-            target = Target.SAFE if lock.action == "safe_value" else Target.BASELINE
-            return Ending(key, target, f"interlock {lock.id}")
-        patience_s = case.layout.site.limits.release_after_s
-        if trip.dark_s is not None and case.snapshot.now_s - trip.dark_s > patience_s:
-            return Ending(key, Target.BASELINE, f"interlock {lock.id} can't be read")
+    if ending := _tripped(case, lease) or _unit_lost(case, lease):
+        return ending
     if not may_write(state.modes, point):
         return Ending(key, Target.BASELINE, "no longer armed")
     if key in state.yielded or key in state.quarantined:
@@ -115,6 +109,28 @@ def _groundless(ground: Ground, lease: Lease) -> Ending | None:
     if case.snapshot.now_s >= lease.expires_s:
         return Ending(key, Target.BASELINE, "its lease has run out")
     return None
+
+
+def _tripped(case: Case, lease: Lease) -> Ending | None:
+    """What a tripped interlock that does not hold wants; one that stays dark wants it back too."""
+    patience_s, point = case.layout.site.limits.release_after_s, case.point(lease.point)
+    for lock in case.layout.site.interlocks:
+        trip = case.state.trips.get(lock.id)
+        if trip is None or not trip.tripped or not guards(lock, point):
+            continue
+        if tripped_by_reading(case.state.trips.get(lock.id)) and lock.action != "hold":
+            target = Target.SAFE if lock.action == "safe_value" else Target.BASELINE
+            return Ending(lease.point, target, f"interlock {lock.id}")
+        if trip.dark_s is not None and case.snapshot.now_s - trip.dark_s > patience_s:
+            return Ending(lease.point, Target.BASELINE, f"interlock {lock.id} can't be read")
+    return None
+
+
+def _unit_lost(case: Case, lease: Lease) -> Ending | None:
+    """A unit that went off, into local or alarm is no longer ours to set."""
+    unit = case.layout.site.unit.get(case.point(lease.point).equipment)
+    reason = known_bad(unit, case.snapshot) if unit is not None else None
+    return Ending(lease.point, Target.BASELINE, reason) if reason else None
 
 
 def _blind(ground: Ground, lease: Lease) -> str | None:

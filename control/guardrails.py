@@ -6,40 +6,24 @@ proposals; giving back a lease needs no permit (drivers.gate).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from config.quantities import SAFE_DIRECTION, WORK
 from config.site import Point, Writable
+from control import interlocks, units
+from control.case import Case as Case
 from control.features import worst_inlets
-from control.layout import Layout, Positions
-from control.modes import in_scope, may_write
-from control.state import NEVER, PROTECTIVE, ControlState
-from control.types import Change, Denial, Kind, Permit, Proposal, Snapshot, Verdict
+from control.layout import Positions
+from control.modes import may_write
+from control.state import NEVER, PROTECTIVE
+from control.types import Change, Denial, Kind, Permit, Proposal, Verdict
 
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
 RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What the rules look at: the instant, the memory, the structure, and what monitors say.
-
-    tau_persist: the monitor's threshold, None without a model.
-    """
-
-    snapshot: Snapshot
-    state: ControlState
-    layout: Layout
-    tau_persist: float | None = None
-
-    def point(self, key: str) -> Point:
-        """The point of a change. KeyError is caught by the first rule."""
-        return self.layout.site.points[key]
 
 
 def limits_of(point: Point) -> Writable:
@@ -88,12 +72,31 @@ def _known(case: Case, proposal: Proposal) -> str | None:
 def _interlocks(case: Case, proposal: Proposal) -> str | None:
     for lock in case.layout.site.interlocks:
         trip = case.state.trips.get(lock.id)
-        if trip is None or not trip.tripped:
-            continue
-        touched = [c.point for c in proposal.changes if in_scope(case.point(c.point), lock.scope)]
-        if touched:
-            return f"{lock.id} tripped: {lock.action} in {lock.scope}"
+        for change in proposal.changes:
+            if not interlocks.guards(lock, case.point(change.point)):
+                continue
+            if trip is None or trip.tripped:  # not looked at yet counts as not readable
+                return f"{lock.id} tripped: {lock.action} in {lock.scope}"
+            if interlocks.would_trip(lock, case.snapshot, change):
+                return f"{lock.id} would trip at {change.point} = {change.new:g}"
     return None
+
+
+def _unit(case: Case, proposal: Proposal) -> str | None:
+    """A unit that is off, in local, in alarm or under maintenance is left alone."""
+    declared = case.layout.site.unit
+    for equipment in sorted({case.point(c.point).equipment for c in proposal.changes}):
+        if reason := units.unavailable(declared.get(equipment), case.snapshot):
+            return reason
+    return None
+
+
+def _spread(case: Case, proposal: Proposal) -> str | None:
+    return units.spread(case, proposal) if towards_risk(case, proposal) else None
+
+
+def _redundancy(case: Case, proposal: Proposal) -> str | None:
+    return units.loss(case, proposal) if towards_risk(case, proposal) else None
 
 
 def _fresh(case: Case, proposal: Proposal) -> str | None:
@@ -283,6 +286,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("known", _known),  # first: every later rule may look its points up
     ("mode", _mode),
     ("interlock", _interlocks),
+    ("unit", _unit),
     ("freshness", _fresh),
     ("direction", _direction),
     ("envelope", _envelope),
@@ -291,7 +295,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("rate", _rate),
     ("held_back", _held_back),
     ("at_once", _at_once),
+    ("spread", _spread),
     ("predicted", _predicted),
+    ("redundancy", _redundancy),
     ("rack_power", _rack_power),
     ("deviation", _deviation),
 )

@@ -11,7 +11,7 @@ import numpy as np
 from config.quantities import SAFE_DIRECTION
 from control.endings import endings as endings
 from control.guardrails import Case
-from control.modes import in_scope
+from control.interlocks import guards
 from control.state import NEVER, PROTECTIVE, ControlState, Spent
 from control.types import (
     Applied,
@@ -43,7 +43,7 @@ def _guard_is_dark(case: Case, lease: Lease) -> bool:
     """True when an interlock over this lease is tripped or can't be read: it is not prolonged."""
     trips, point = case.state.trips, case.point(lease.point)
     return any(
-        (trip := trips.get(lock.id)) is not None and trip.tripped and in_scope(point, lock.scope)
+        (trip := trips.get(lock.id)) is not None and trip.tripped and guards(lock, point)
         for lock in case.layout.site.interlocks
     )
 

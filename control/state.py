@@ -76,12 +76,15 @@ class Moved:
 @dataclass(frozen=True, slots=True)
 class Trip:
     """An interlock's state: beyond its bound since when, tripped now, latched by a reading until
-    a person resets it, and since when its input can't be read."""
+    a person resets it, and since when its input can't be read. seen, changed_s: the input's last
+    value and when it came, for those that trip on change."""
 
     since_s: float | None = None
     tripped: bool = False
     latched: bool = False
     dark_s: float | None = None
+    seen: float | None = None
+    changed_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def make_site(
     return Site(
         id="lab", area="hall", timezone="UTC", simulated=simulated, devices=tuple(devices),
         agent=AgentSection(mode=mode, armed=armed), loops=LoopsSection(), ims=ImsSection(),  # type: ignore[arg-type]
-        limits=LimitsSection(write_interval_s=INTERVAL_S), mms=MmsSection(),
+        limits=LimitsSection(write_interval_s=INTERVAL_S, zone_spread_max_k=4.0), mms=MmsSection(),
         optimizer=OptimizerSection(), history=HistorySection(), mqtt=None, api=None,
         interlocks=(Interlock("leak", "bms-in/leak", "row:B", "hold", trip_above=0.5),),
     )  # fmt: skip
