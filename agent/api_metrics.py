@@ -66,6 +66,7 @@ class _Collector:
         yield from self._racks()
         yield from self._points()
         yield from self._devices()
+        yield from self._alarms()
         yield from self._agent()
 
     def _hall(self) -> Iterable[Metric]:
@@ -144,6 +145,17 @@ class _Collector:
                 polls.add_metric([d.device], float(d.polls))
                 errors.add_metric([d.device], float(d.errors))
         yield from (up, polls, errors)
+
+    def _alarms(self) -> Iterable[Metric]:
+        standing = GaugeMetricFamily(
+            "skadi_alarms", "alarms that stand", labels=["severity", "calls"]
+        )
+        shown = views.alarms(self._context)
+        for severity in ("low", "medium", "high", "critical"):
+            for calls in (True, False):
+                count = sum(a.severity == severity and a.calls == calls for a in shown)
+                standing.add_metric([severity, str(calls).lower()], float(count))
+        yield standing
 
     def _agent(self) -> Iterable[Metric]:
         counts = self._context.agent.counts

@@ -112,7 +112,8 @@ class AlarmState(Shape):
     since: str
     text: str
     advice: str
-    shelved_until: str | None = None
+    calls: bool
+    shelved_until: str | None
 
 
 class HistoryState(Shape):
@@ -140,6 +141,7 @@ class Overview(Shape):
     rows: list[RowState]
     held: list[Held]
     devices: list[DeviceState]
+    alarms: list[AlarmState]
     tripped: list[str]
     yielded: dict[str, str]
     quarantined: dict[str, str]

@@ -140,6 +140,10 @@ class Memory:
                 spent[name] = Spent(last, now_s - age_s, count + counts)
         return spent
 
+    def keep(self, key: str, body: dict[str, Any]) -> None:
+        """Store something small of another part of the agent."""
+        self._keep(key, body)
+
     def _stored_modes(self) -> Modes | None:
         kept: dict[str, Any] | None = self._journal.kept("modes")
         if not kept:

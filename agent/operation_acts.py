@@ -52,6 +52,38 @@ class ScenarioArguments(BaseModel):
     duration_s: Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)] | None = None
 
 
+class AlarmArguments(BaseModel):
+    """One alarm."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=140)]
+
+
+class ShelveArguments(AlarmArguments):
+    """One alarm that should not call for a while: at most a shift."""
+
+    duration_s: Annotated[float, Field(gt=0, le=28_800, allow_inf_nan=False)]
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def alarm(agent: "Agent", verb: str, arguments: AlarmArguments) -> Answer:
+    """Acknowledge, shelve or unshelve an alarm."""
+    desk = agent.services.alarms
+    if desk is None:
+        return False, {"reason": "this agent keeps no alarms"}, False
+    match verb, arguments:
+        case "shelve", ShelveArguments():
+            why = desk.shelve(arguments.id, arguments.duration_s)
+        case "unshelve", _:
+            why = desk.unshelve(arguments.id)
+        case _:
+            why = desk.acknowledge(arguments.id)
+    if why is not None:
+        return False, {"reason": why}, False
+    return True, {"id": arguments.id, "alarms": desk.shown()}, False
+
+
 async def tick(agent: "Agent") -> Answer:
     """Run the slow optimizer once, now; what it decided."""
     with _told(agent) as told:

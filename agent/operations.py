@@ -111,6 +111,7 @@ async def _status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
                  for u, f in state.findings.items() if u.startswith("row:")},
         "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
         "tripped": sorted(i for i, t in state.trips.items() if t.tripped),
+        "alarms": agent.services.alarms.shown() if agent.services.alarms else [],
         "counts": {k: getattr(agent.counts, k) for k in agent.counts.__slots__},
     })  # fmt: skip
 
@@ -157,6 +158,13 @@ async def _scenario(agent: Agent, arguments: acts.ScenarioArguments, _caller: Ca
     return Result(*await acts.scenario(agent, arguments))
 
 
+def _alarm(verb: str) -> Function:
+    async def run(agent: Agent, arguments: Any, _caller: Caller) -> Result:
+        return Result(*acts.alarm(agent, verb, arguments))
+
+    return run
+
+
 OPERATIONS: dict[str, Operation] = {
     o.name: o
     for o in (
@@ -172,6 +180,9 @@ OPERATIONS: dict[str, Operation] = {
         Operation("optimizer.tick", NoArguments, "operator", True, _tick),
         Operation("actions.apply", acts.ApplyArguments, "operator", True, _apply),
         Operation("actions.give_back", PointArguments, "operator", True, _give_back),
+        Operation("alarm.ack", acts.AlarmArguments, "operator", True, _alarm("ack")),
+        Operation("alarm.shelve", acts.ShelveArguments, "operator", True, _alarm("shelve")),
+        Operation("alarm.unshelve", acts.AlarmArguments, "operator", True, _alarm("unshelve")),
         Operation("demo.scenario", acts.ScenarioArguments, "operator", True, _scenario),
     )
 }

@@ -30,6 +30,9 @@ def publish_to(mirror: Mirror, agent: Agent) -> Listener:
                 mirror.publish_action({"type": kind, **_plain(detail)})
             case "decision":
                 mirror.publish_decision(_plain(detail))
+            case "alarm":
+                ended = detail["state"] == "normal"
+                mirror.publish_alarm(detail["id"], None if ended else detail)
             case _:
                 mirror.publish_event(str(detail.get("kind", kind)), _plain(detail))
 
@@ -57,7 +60,7 @@ def record_to(history: History) -> Listener:
                 history.add_readings(detail["device"], detail["readings"])
             case "findings":
                 history.add_scores(detail["now_s"], list(detail["findings"].values()))
-            case "action" | "ending" | "judged" | "decision":
+            case "action" | "ending" | "judged" | "decision" | "alarm":
                 history.add_action({"type": kind, **_plain(detail)})
             case _:
                 pass

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.alarms import AlarmDesk
     from agent.history import History
 
 # What a service answers: whether it was done, and its detail as plain JSON values.
@@ -22,4 +23,5 @@ class Services:
     """
 
     history: "History | None" = None
+    alarms: "AlarmDesk | None" = None
     scenario: Callable[[str, str, float | None], Awaitable[Answer]] | None = None

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from agent.alarms import AlarmDesk
 from agent.commands import Inbox
 from agent.core import Agent
 from agent.events import Hub
 from agent.history import History
 from agent.mirror import Mirror
 from agent.polling import DeviceStats
+from control.causes import Facts
 
 if TYPE_CHECKING:
     from agent.api import Api
@@ -41,7 +43,9 @@ class Surfaces:
         self.api: Api | None = None
         self.commands: CommandLink | None = None
         agent.services.history = history
-        agent.listeners.append(self.hub.listen)
+        self.alarms = AlarmDesk(agent, lambda: facts(agent, history, mirror, polls))
+        agent.services.alarms = self.alarms
+        agent.listeners += [self.hub.listen, self.alarms.listen]
         if site.api is not None:
             self.api = _api(agent, self.hub, history, mirror, polls, environ)
         if site.mqtt is not None and site.mqtt.commands:
@@ -70,6 +74,18 @@ class Surfaces:
             await self.commands.stop()
         if self.api is not None:
             await self.api.stop()
+
+
+def facts(
+    agent: Agent, history: History, mirror: Mirror | None, polls: dict[str, DeviceStats]
+) -> Facts:
+    """What alarms rest on beside readings."""
+    return Facts(
+        silent={d: s.failing for d, s in polls.items()},
+        devices=len(agent.site.devices),
+        history_lost=history.status.lost,
+        mqtt_lost=mirror is not None and not mirror.connected,
+    )
 
 
 def own_version() -> str:

@@ -73,6 +73,7 @@ def overview(context: "Context") -> m.Overview:
             for k, x in sorted(state.leases.items())
         ],
         devices=devices(context),
+        alarms=alarms(context),
         tripped=sorted(i for i, t in state.trips.items() if t.tripped),
         yielded=dict(state.yielded),
         quarantined=dict(state.quarantined),
@@ -108,6 +109,12 @@ def rows(context: "Context") -> list[m.RowState]:
         for unit, f in sorted(context.agent.control.findings.items())
         if unit.startswith("row:")
     ]  # fmt: skip
+
+
+def alarms(context: "Context") -> list[m.AlarmState]:
+    """The alarms that stand, the worst first."""
+    desk = context.agent.services.alarms
+    return [m.AlarmState(**a) for a in desk.shown()] if desk else []
 
 
 def devices(context: "Context") -> list[m.DeviceState]:

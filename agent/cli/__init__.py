@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "arm": "agent.cli.operate:arm",
     "kill": "agent.cli.operate:kill",
     "release": "agent.cli.operate:release",
+    "alarm": "agent.cli.alarm:alarm",
     "explain": "agent.cli.explain:explain",
     "report": "agent.cli.report:report",
     "log": "agent.cli.operate:log",

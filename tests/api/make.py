@@ -9,13 +9,16 @@ from typing import Any
 
 import aiohttp
 
+from agent.alarms import AlarmDesk
 from agent.api import Api
 from agent.audit import read_entries
 from agent.events import Hub
 from agent.history import History
 from agent.plantsite import plant_site
+from agent.polling import DeviceStats
 from agent.publish import record_to
 from agent.rehearse import Rehearsal, Rehearsed, load_plant
+from agent.surfaces import facts
 from config.addresses import NamedAddress
 from config.schema import HistorySection
 from config.secrets import SecretRef
@@ -77,7 +80,13 @@ class House:
         self.history = History(site, self.clock, ENVIRON)
         self.agent.listeners += [self.hub.listen, record_to(self.history)]
         self.agent.services.history = self.history
-        self.api = Api(self.agent, self.hub, "0.1.0", self.history, environ=ENVIRON)
+        self.polls: dict[str, DeviceStats] = {}
+        self.alarms = AlarmDesk(
+            self.agent, lambda: facts(self.agent, self.history, None, self.polls)
+        )
+        self.agent.services.alarms = self.alarms
+        self.agent.listeners.append(self.alarms.listen)
+        self.api = Api(self.agent, self.hub, "0.1.0", self.history, None, self.polls, ENVIRON)
         self.url = ""
 
     async def minutes(self, count: float) -> None:

@@ -140,7 +140,9 @@ def _valid(name: str, hall: House) -> dict[str, Any] | None:
         "arm": {"scope": "hall"}, "disarm": {"scope": "hall"}, "resume": {"point": point},
         "interlock.reset": {"id": "leak"}, "actions.give_back": {"point": point},
         "actions.apply": {"changes": [{"point": point, "value": 1.0}], "reason": "test"},
-        "demo.scenario": {"scenario": "leak", "action": "start"},
+        "demo.scenario": {"scenario": "leak", "action": "start"}, "alarm.ack": {"id": "kill"},
+        "alarm.unshelve": {"id": "kill"},
+        "alarm.shelve": {"id": "kill", "duration_s": 60.0, "reason": "test"},
     }.get(name)  # fmt: skip
 
 

@@ -1,0 +1,86 @@
+"""`skadi alarm`: what calls for a person, and saying that it was seen or can wait."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json
+from agent.cli.options import config_option, json_option
+from config.loader import load_site
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+@click.group()
+def alarm() -> None:
+    """List, acknowledge and shelve the alarms of a running agent."""
+
+
+def _call(config_path: Path, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    from agent.local import ask
+
+    try:
+        reply = ask(Path(load_site(config_path).agent.data_dir), operation, arguments)
+    except ConnectionError as error:
+        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
+    if not reply["ok"]:
+        code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
+        fail(str(reply["detail"].get("reason", "refused")), code)
+    detail: dict[str, Any] = reply["detail"]
+    return detail
+
+
+def _show(alarms: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(alarms)
+        return
+    for a in alarms:
+        until = f" until {a['shelved_until']}" if a["shelved_until"] else ""
+        click.secho(f"{a['severity']:8} {a['state']}{until}  {a['id']}", bold=a["calls"])
+        click.echo(f"         {a['text']} (since {a['since']})\n         {a['advice']}")
+    if not alarms:
+        click.echo("no alarm", err=True)
+
+
+@alarm.command("list")
+@config_option
+@json_option
+def list_(config_path: Path, as_json: bool) -> None:
+    """All alarms that stand, the worst first."""
+    _show(_call(config_path, "status", {})["alarms"], as_json)
+
+
+@alarm.command()
+@config_option
+@json_option
+@click.argument("name", metavar="ID")
+def ack(config_path: Path, as_json: bool, name: str) -> None:
+    """Say that somebody has seen alarm ID."""
+    _show(_call(config_path, "alarm.ack", {"id": name})["alarms"], as_json)
+
+
+@alarm.command()
+@config_option
+@json_option
+@click.argument("name", metavar="ID")
+@click.option(
+    "--for", "for_", default="1h", show_default=True, help="30m, 2h; a shift (8h) at most."
+)
+@click.option("--reason", required=True, help="Why it can wait; it is audited.")
+def shelve(config_path: Path, as_json: bool, name: str, for_: str, reason: str) -> None:
+    """Do not call for alarm ID for a while."""
+    digits, unit = for_[:-1], for_[-1:]
+    if unit not in UNITS_S or not digits.isascii() or not digits.isdigit() or len(digits) > 6:
+        fail(f"--for {for_!r}: write 30m or 2h", Exit.USAGE)
+    body = {"id": name, "duration_s": int(digits) * UNITS_S[unit], "reason": reason}
+    _show(_call(config_path, "alarm.shelve", body)["alarms"], as_json)
+
+
+@alarm.command()
+@config_option
+@json_option
+@click.argument("name", metavar="ID")
+def unshelve(config_path: Path, as_json: bool, name: str) -> None:
+    """Call for alarm ID again."""
+    _show(_call(config_path, "alarm.unshelve", {"id": name})["alarms"], as_json)

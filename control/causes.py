@@ -1,0 +1,140 @@
+"""What is wrong with a hall right now, as causes: one for each thing a person would fix.
+
+A row that is hot, deviates and has a rack over its power is one cause with its worst severity,
+not three. Devices that fall silent together are the network. Bounds that are left again have
+hysteresis: `active` are the causes that stand, which need to get better by a margin to end. Pure.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from control.alarms import Cause, Severity
+from control.features import worst_inlets
+from control.layout import Layout
+from control.state import ControlState
+from control.types import Snapshot
+
+NEAR_K = 0.5  # below the inlet limit: a warning
+HYSTERESIS_K = 0.5
+HYSTERESIS = 0.03  # of a limit
+SILENT_POLLS = 3  # failed in a row
+TOGETHER = 0.3  # of all devices silent at once: it is the network
+BLIND_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the agent knows beside readings. silent: device -> failed polls in a row, and row."""
+
+    silent: Mapping[str, int]
+    devices: int
+    history_lost: str = ""
+    mqtt_lost: bool = False
+
+
+def causes(
+    layout: Layout, snapshot: Snapshot, state: ControlState, facts: Facts, active: frozenset[str]
+) -> tuple[Cause, ...]:
+    """Everything that is wrong now."""
+    return (
+        *_switches(state),
+        *_rows(layout, snapshot, state, active),
+        *_latency(layout, snapshot, active),
+        *_devices(facts),
+        *_points(state),
+        *_stores(facts),
+    )
+
+
+def _switches(state: ControlState) -> Iterator[Cause]:
+    if state.modes.killed:
+        yield Cause("kill", Severity.HIGH, "the kill switch is on: Skadi writes nothing",
+                    "find out who pulled it; on the host: skadi kill --clear", on_delay_s=0.0)  # fmt: skip
+    for name, trip in state.trips.items():
+        if trip.tripped:
+            yield Cause(f"interlock:{name}", Severity.HIGH, f"interlock {name} has tripped",
+                        f"look at the plant, then on the host: skadi arm --reset {name}", on_delay_s=0.0)  # fmt: skip
+
+
+def _rows(
+    layout: Layout, snapshot: Snapshot, state: ControlState, active: frozenset[str]
+) -> Iterator[Cause]:
+    limits = layout.site.limits
+    worst_c = worst_inlets(layout, snapshot)
+    rack_kw = layout.rack_kw.sum(snapshot.values)
+    for i, row in enumerate(layout.rows):
+        name = f"row:{row}"
+        ease = 1.0 if name in active else 0.0
+        racks = layout.row_of_rack == i
+        inlet_c = _most(worst_c[racks])
+        power_kw = _most(rack_kw[racks])
+        inlets = snapshot.take(layout.row_inlets[i])
+        finding = state.findings.get(name)
+        found: list[tuple[Severity, str]] = []
+        if inlet_c > limits.inlet_max_c - ease * HYSTERESIS_K:
+            found.append(
+                (Severity.CRITICAL, f"inlet {inlet_c:.1f} degC, limit {limits.inlet_max_c:g}")
+            )
+        elif inlet_c > limits.inlet_max_c - NEAR_K - ease * HYSTERESIS_K:
+            found.append((Severity.HIGH, f"inlet {inlet_c:.1f} degC nears {limits.inlet_max_c:g}"))
+        if power_kw > limits.rack_max_kw * (1 - ease * HYSTERESIS):
+            found.append(
+                (Severity.HIGH, f"a rack at {power_kw:.1f} kW, limit {limits.rack_max_kw:g}")
+            )
+        if len(inlets) and np.isnan(inlets).mean() > BLIND_SHARE:
+            found.append(
+                (Severity.HIGH, f"{int(np.isnan(inlets).sum())} of {len(inlets)} inlets not read")
+            )
+        if finding is not None and finding.state == "persistent" and finding.heat > 0:
+            from_ = f", most from {', '.join(finding.top[:2])}" if finding.top else ""
+            found.append((Severity.MEDIUM, f"runs unlike it was trained on{from_}"))
+        if found:
+            text = f"row {row}: {'; '.join(t for _, t in found)}"
+            yield Cause(name, max(s for s, _ in found), text,
+                        f"look at row {row}'s units and racks; skadi explain says what was done")  # fmt: skip
+
+
+def _latency(layout: Layout, snapshot: Snapshot, active: frozenset[str]) -> Iterator[Cause]:
+    limit_ms = layout.site.limits.latency_p95_max_ms
+    p95_ms = _most(snapshot.take(layout.latency))
+    if p95_ms > limit_ms * (1 - HYSTERESIS * ("latency" in active)):
+        yield Cause("latency", Severity.MEDIUM, f"p95 {p95_ms:.0f} ms, limit {limit_ms:g}",
+                    "look at load and batching; Skadi gives back what it moved", on_delay_s=60.0)  # fmt: skip
+
+
+def _devices(facts: Facts) -> Iterator[Cause]:
+    silent = sorted(d for d, failed in facts.silent.items() if failed >= SILENT_POLLS)
+    if len(silent) > max(2, TOGETHER * facts.devices):
+        yield Cause("network", Severity.HIGH, f"{len(silent)} of {facts.devices} devices do not answer",
+                    "look at the network between this host and the hall")  # fmt: skip
+        return
+    for device in silent:
+        yield Cause(f"device:{device}", Severity.MEDIUM, f"{device} does not answer",
+                    "look at its power, cable and address; skadi once reads it")  # fmt: skip
+
+
+def _points(state: ControlState) -> Iterator[Cause]:
+    for point, why in state.quarantined.items():
+        yield Cause(f"point:{point}", Severity.MEDIUM, f"{point} is not written any more: {why}",
+                    f"look at the device, then on the host: skadi arm --resume {point}")  # fmt: skip
+    for point, why in state.yielded.items():
+        if point not in state.quarantined:
+            yield Cause(f"point:{point}", Severity.LOW, f"{point} is left to somebody else: {why}",
+                        f"when they are done, on the host: skadi arm --resume {point}")  # fmt: skip
+
+
+def _stores(facts: Facts) -> Iterator[Cause]:
+    if facts.history_lost:
+        yield Cause("history", Severity.LOW, f"history can't be written: {facts.history_lost[:200]}",
+                    "look at the database; rows wait, control goes on", on_delay_s=120.0)  # fmt: skip
+    if facts.mqtt_lost:
+        yield Cause("mqtt", Severity.LOW, "the MQTT broker is away",
+                    "look at the broker; control goes on", on_delay_s=120.0)  # fmt: skip
+
+
+def _most(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+    """The highest that is known; -inf when nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.max()) if known.size else -np.inf
