@@ -8,6 +8,7 @@ function that needs it, and the agent calls `train_in_worker`.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -328,7 +329,8 @@ async def _run_worker(folder: Path) -> None:
 
 def work(folder: Path) -> None:
     """What the worker does: order.json and its rows in, answer.json out."""
-    os.nice(10)
+    with contextlib.suppress(PermissionError):  # a sandbox may forbid even that
+        os.nice(10)
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
     chosen = order["options"] | {"context": tuple(order["options"]["context"])}
     try:

@@ -19,6 +19,7 @@ def site_text(case: dict[str, Any], url: str) -> str:
     return "\n".join([
         'config_version = 1\n[site]\nid = "t"',
         f'[limits]\nlatency_metric = "{case.get("latency_metric", "ttft")}"',
+        f"latency_p95_max_ms = {case.get('latency_p95_max_ms', 250)}",
         f'[[device]]\nid = "d"\nprotocol = "prometheus"\nurl = "{url}"\nprofile = "{case["profile"]}"',
         f"hosts = {{ {hosts} }}" if hosts else "",
     ])  # fmt: skip
