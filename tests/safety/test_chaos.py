@@ -22,7 +22,7 @@ def test_nothing_is_broken_whatever_the_rogue_wants(first: int) -> None:
     """Eight scenarios of 120 ticks from each first seed."""
     found = [run_one(seed, 120) for seed in range(first, first + 8)]
     assert [b for f in found for b in f.broken] == []
-    assert sum(f.changes for f in found) > 50, "the rogue must get something through"
+    assert sum(f.changes for f in found) > 20, "the rogue must get something through"
 
 
 def test_same_seed_same_wire() -> None:
