@@ -29,8 +29,10 @@ from agent.screen_feed import Feed
 from agent.screen_view import View
 from config.loader import load_site
 
-# Protocol deadlines are wall time: a reply that takes 1 s of it is 40 simulated seconds late.
-# What is judged by the age of a reading is widened by as much; nothing else is changed.
+# Protocol deadlines are wall time: a reply that takes 1 s of it is 40 simulated seconds late, and
+# a small host that starves a device for as long is not a dead device. What is judged by the age
+# of a reading is widened by as much; nothing else is changed.
+TIMEOUT_S = 4.0
 SITE = {
     "SKADI_AGENT__MODE": "closed_loop",
     "SKADI_AGENT__ARMED": '["hall"]',
@@ -143,6 +145,9 @@ class _Show:
         ])  # fmt: skip
         events = sim.events()
         ready = await self._event(sim, events, "ready", START_S)
+        written = site_file.read_text(encoding="utf-8")
+        patient = written.replace("[[device]]", f"[[device]]\ntimeout_s = {TIMEOUT_S}")
+        site_file.write_text(patient, encoding="utf-8")
         boot_s = WallClock().boot_s()
         agent = await self.children.start("agent", [
             "run", "-c", str(site_file), "--speed", f"{self.speed:g}",

@@ -147,8 +147,10 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
 def release(config_path: Path, as_json: bool, journal_path: Path | None) -> None:
     """Give every held setpoint back to its device. Needs only the journal and the devices."""
     from agent.locks import Locked, lock_folder
+    from agent.logs import configure
     from agent.release import release as give_back
 
+    configure(level="warning")  # on stderr: stdout is the answer's
     path = journal_path or _journal(config_path)
     try:
         with lock_folder(path.parent) if path.parent.is_dir() else nullcontext():

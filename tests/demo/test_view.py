@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.screen_view import MAX_PAYLOAD, View
@@ -117,6 +117,7 @@ TOPICS = st.sampled_from([
 ])  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TOPICS, st.dictionaries(KEYS, JSON, max_size=6))
 def test_no_message_breaks_the_screen(topic: str, body: dict[str, Any]) -> None:
     View().take(topic, json.dumps(body).encode())

@@ -67,9 +67,10 @@ ONE_OF_EACH = ("crac-c1", "bms", "pdu-b", "gpu-d", "router")
 
 
 def test_a_dead_device_is_its_own_affair(tmp_path: Path, broker_port: int) -> None:
-    with hall(tmp_path, speed=40.0) as at:
+    with hall(tmp_path, speed=30.0, patience_s=1.5) as at:
         ear = Ear(broker_port)
-        with agent(at, SKADI_MQTT__URL=f"mqtt://127.0.0.1:{broker_port}") as running:
+        url = f"mqtt://127.0.0.1:{broker_port}"
+        with agent(at, SKADI_MQTT__URL=url, SKADI_AGENT__STALE_AFTER_S="60") as running:
             until(lambda: set(ear.last) == set(at.devices), "every device is heard of")
             until(lambda: ear.qualities("vllm-a") == {"good"}, "rates and quantiles are known")
             for device in ONE_OF_EACH:

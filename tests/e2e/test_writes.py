@@ -91,8 +91,9 @@ def _listens(port: int) -> bool:
 
 
 def _messages(heard: Path) -> list[tuple[str, Json]]:
-    lines = [x.split(" ", 2) for x in heard.read_text().splitlines() if x.count(" ") >= 2]
-    return [(topic, json.loads(body)) for topic, _, body in lines if body.endswith("}")]
+    whole = heard.read_text().rpartition("\n")[0]  # the last line may still be on its way
+    lines = [line.split(" ", 2) for line in whole.splitlines() if line.startswith("skadi/")]
+    return [(topic, json.loads(body)) for topic, _, body in lines if body]
 
 
 @pytest.mark.peer

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 SPEED = 40.0
+# A host that runs other tests beside this one may starve a simulated device for a second or two.
+PATIENCE_S = 5.0
 Json = dict[str, Any]
 
 
@@ -93,7 +95,9 @@ class Hall:
 
 
 @contextmanager
-def hall(folder: Path, *options: str, speed: float = SPEED) -> Iterator[Hall]:
+def hall(
+    folder: Path, *options: str, speed: float = SPEED, patience_s: float = PATIENCE_S
+) -> Iterator[Hall]:
     """A simulated hall on free ports, with its site file written."""
     command = [sys.executable, "-m", "simulators", "--speed", f"{speed:g}", "--port-base", "0",
                "--write-config", str(folder / "site.toml"), "--json", *options]  # fmt: skip
@@ -106,6 +110,9 @@ def hall(folder: Path, *options: str, speed: float = SPEED) -> Iterator[Hall]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, (folder / "sim.log").read_text()
+            site = folder / "site.toml"
+            patient = f"[[device]]\ntimeout_s = {patience_s}"
+            site.write_text(site.read_text().replace("[[device]]", patient))
             yield Hall(folder, json.loads(line), speed)
         finally:
             _end(process)
@@ -143,14 +150,17 @@ def agent(hall: Hall, *options: str, **settings: str) -> Iterator[Agent]:
 
     Deadlines of protocols are wall time, so what is judged by age is given room (as in the demo).
     """
-    room = {"SKADI_AGENT__STALE_AFTER_S": "60", "SKADI_LIMITS__RELEASE_AFTER_S": "120"}
+    room = {
+        "SKADI_AGENT__STALE_AFTER_S": "240", "SKADI_LIMITS__RELEASE_AFTER_S": "480",
+        "SKADI_LIMITS__PERMIT_S": "240",
+    }  # fmt: skip
     log = hall.folder / "agent.log"
     command = [sys.executable, "-m", "agent", "run", "-c", str(hall.site), "--speed",
                f"{hall.speed:g}", "--start", str(hall.now_s()), *options]  # fmt: skip
     with (
         log.open("wb") as stderr,
         subprocess.Popen(command, cwd=hall.folder, stdout=subprocess.DEVNULL, stderr=stderr,
-                         env=environment(**room, **settings)) as process,
+                         env=environment(**room | settings)) as process,
     ):  # fmt: skip
         running = Agent(process, log)
         try:
