@@ -310,8 +310,9 @@ class Agent:
         self.tell("event", {"kind": kind, **body})
 
     def _say_state(self, unit: str, finding: Any) -> None:
+        tau = self.setting.monitor.model.tau_fast if self.setting.monitor else None
         log.info("row changed state", unit=unit, mms=finding.state, deviation=round(finding.deviation, 3),
-                 ema=round(finding.ema, 3), most_from=list(finding.top))  # fmt: skip
+                 ema=round(finding.ema, 3), tau_fast=tau, most_from=list(finding.top))  # fmt: skip
         self.tell("event", {"kind": "mms", "unit": unit, "state": finding.state, "ema": finding.ema,
                             "deviation": finding.deviation, "top": list(finding.top)})  # fmt: skip
 

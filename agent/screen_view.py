@@ -185,8 +185,10 @@ class View:
         others = sorted({_text(r) for r in said if r != "applied"})
         seal = "read back" if kind == "action" else "not complete: " + ", ".join(others)
         head = f"{_text(body.get('loop'))} {_text(body.get('move'))} {_text(body.get('scope'))}"
-        return Line(ts, kind, f"{head}: {_changes(body.get('changes'))}, {seal}",
-                    _text(body.get("reason")))  # fmt: skip
+        reason = _text(body.get("reason"))
+        # The slow loop's reasons begin with the change itself, which stands here already.
+        why = reason[max(reason.find("expected "), 0) :]
+        return Line(ts, kind, f"{head}: {_changes(body.get('changes'))}, {seal}", why)
 
     def _event(self, topic: list[str], body: Fields) -> Line | None:
         # The rows' own topics tell of MMS; the rest is what the agent notes of itself.
