@@ -17,7 +17,8 @@ from rich.text import Text
 
 from agent.screen_view import Line, RowSeen, View
 
-WIDE = 132  # columns from which the figures stand beside the heat map
+WIDE = 120  # columns from which the figures stand beside the heat map
+TALL = 36  # lines from which there is a panel for them otherwise
 _FIGURES = 48  # columns the figures want then
 _WITH_BAR, _WITH_GAPS = 91, 80  # columns inside the heat map's frame
 # Inlet temperature -> colour, interpolated. ASHRAE TC9.9 recommends 18 to 27 degC.
@@ -54,11 +55,13 @@ def draw(view: View, frame: Frame, width: int, height: int) -> RenderableType:
     top = Layout(size=max(rows + 3, 13))
     if width >= WIDE:
         top.split_row(Layout(heat), Layout(figures, size=_FIGURES))
-        tall = top.size or 0
-    else:
+    elif height >= TALL:
         top.split_column(Layout(heat, size=rows + 3), Layout(figures, size=13))
-        tall = rows + 16
-        top.size = tall
+        top.size = rows + 16
+    else:
+        top.split_column(Layout(heat, size=rows + 3), Layout(Text(plain(view, frame)), size=3))
+        top.size = rows + 6
+    tall = top.size or 0
     devices = _devices(view)
     below = 3 + len(devices.plain) // max(width - 4, 20)
     lines = max(height - tall - below - 2 - 1, 3)
@@ -116,8 +119,8 @@ def _heat_map(view: View, room: int) -> Table:
         cells = Text(no_wrap=True)
         for rack in sorted(by_row[row]):
             value = view.inlets.get(rack)
-            said = f"{value:{cell}.1f}" if value is not None else f"{'-':^{cell}}"
-            cells.append(said, style=_colour(value))
+            said = "-" if value is None else f"{value:.{1 if cell > 4 else 0}f}"
+            cells.append(f"{said:^{cell}}", style=_colour(value))
         number, level, state = _monitor(view.rows.get(row, RowSeen()))
         table.add_row(Text(row, style="bold"), cells, number, *[level] * bar, state)
     return table
