@@ -54,6 +54,8 @@ def _parts(dotted: str) -> tuple[str, ...]:
 def _enter(brackets: str, names: tuple[str, ...], counts: dict[Path, int]) -> Path:
     """Resolve a header to a path: an array of tables gets the index of its newest element."""
     path: Path = ()
+    if not names:
+        return path  # no key of any table: tomllib says what is wrong with it
     for name in names[:-1]:
         path = (*path, name)
         if path in counts:

@@ -47,8 +47,8 @@ def integer(value: int, tag: int = INTEGER) -> bytes:
 
 def oid(name: tuple[int, ...]) -> bytes:
     """Return an object identifier."""
-    out = bytearray((name[0] * 40 + name[1],))
-    for part in name[2:]:
+    out = bytearray()
+    for part in (name[0] * 40 + name[1], *name[2:]):  # the first two are one number
         if part < 0x80:
             out.append(part)
             continue
