@@ -181,6 +181,11 @@ def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effe
     if knob.move in CAREFUL:
         return None
     rows = {view.case.point(c.point).row for c in changes} - {None}
+    for row in view.case.layout.rows:
+        finding = view.case.state.findings.get(f"row:{row}")
+        upset = finding is not None and finding.state in ("transient", "persistent")
+        if upset and (row in rows or (not rows and knob.move == "batching")):
+            return f"row {row} is {finding.state if finding else ''}"
     for row, until_s in view.case.state.aftercare.items():
         left_s = until_s - view.case.snapshot.now_s
         if left_s > 0 and (row in rows or (not rows and knob.move == "batching")):
