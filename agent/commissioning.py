@@ -19,7 +19,7 @@ from config.site import Point
 from control.context import Commands, Context, fit_context, follow, without_context
 from control.features import unit_features, unit_names
 from control.layout import FEATURES
-from control.monitor import Trained
+from control.monitor import Trained, as_absorbed
 from control.moves import Knob, knobs, shifted, traffic_away
 
 F64 = NDArray[np.float64]
@@ -39,10 +39,12 @@ WARMEST_C = 26.5  # the walk turns back here
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rows of features (rows, units, 10) and their context (rows, units, k)."""
+    """Rows of features (rows, units, 10), their context (rows, units, k) and what was ordered
+    (rows, units, o); the first `untouched` rows are the plant by itself."""
 
     x: F64
     context: Context
+    orders: F64
     units: tuple[str, ...]
     untouched: int
 
@@ -66,6 +68,7 @@ async def _collect(
     commands, walk = Commands(layout), _Walk(run)
     xs: list[F64] = []
     cs: list[Context] = []
+    orders: list[F64] = []
     ticks = round(hours * 3600.0 / run.tick_s)
     stride = max(1, round(EVERY_S / run.tick_s))
     quiet = round(ticks * UNTOUCHED)
@@ -77,10 +80,13 @@ async def _collect(
             walk.step(snapshot.now_s)
         if i % stride == 0:
             xs.append(unit_features(layout, snapshot))
-            cs.append(follow(cs[-1] if cs else None, commands.read(snapshot), stride * run.tick_s))
+            now = commands.read(snapshot)
+            cs.append(follow(cs[-1] if cs else None, now, stride * run.tick_s))
+            orders.append(commands.orders(now, snapshot))
         if progress is not None and i % 64 == 0:
             progress(i / ticks)
-    return Observed(np.array(xs), _stacked(cs), unit_names(layout), round(quiet / stride))
+    untouched = round(quiet / stride)
+    return Observed(np.array(xs), _stacked(cs), np.array(orders), unit_names(layout), untouched)
 
 
 def _stacked(rows: list[Context]) -> Context:
@@ -173,5 +179,8 @@ async def train_on_plant(
         ]
     )
     options = TrainOptions(span_rows=6, row_s=EVERY_S, drift_alpha=DRIFT_ALPHA)
-    ims = await train_in_worker(rest, FEATURES, options, seen.units)
-    return Trained(ims, context)
+    # The hall as it runs by itself gives scales; with them the walk is seen as it will be in use:
+    # less what the monitor absorbs of the agent's own moves.
+    quiet = await train_in_worker(rest[: seen.untouched], FEATURES, options, seen.units)
+    walked = as_absorbed(quiet, context, seen.units, seen.orders, rest, EVERY_S)
+    return Trained(await train_in_worker(walked, FEATURES, options, seen.units), context)

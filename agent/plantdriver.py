@@ -70,24 +70,25 @@ class PlantDriver:
     def __init__(self, device: Device, wire: PlantWire) -> None:
         self.device = device
         self._wire = wire
-        self._plan = [(p, _name(p)) for p in device.points]
+        self._plan = [(p, _name(p), p.about.low, p.about.high) for p in device.points]
 
     async def connect(self) -> None:
         """Nothing to open."""
 
     async def read(self, now_s: float) -> list[Reading]:
         """The readings of the plant's last step; setpoints read as they were written."""
-        return [self._reading(point, name, now_s) for point, name in self._plan]
+        return [self._reading(*plan, now_s) for plan in self._plan]
 
-    def _reading(self, point: Point, name: str, now_s: float) -> Reading:
+    def _reading(self, point: Point, name: str, low: float, high: float, now_s: float) -> Reading:
         value = self._wire.readings.get(name)
+        if value is not None and low <= value <= high and value - value == 0.0:  # finite
+            return Reading(point.key, value, now_s, Quality.GOOD)
         if value is None and point.writable is not None:
             value = self._wire.setpoints.get(name)
         if value is None:
             return Reading(point.key, None, now_s, Quality.MISSING, "the plant gives no value")
-        about = point.about
-        if not (math.isfinite(value) and about.low <= value <= about.high):
-            reason = f"{value:g} is outside {about.low:g}..{about.high:g}"
+        if not (math.isfinite(value) and low <= value <= high):
+            reason = f"{value:g} is outside {low:g}..{high:g}"
             return Reading(point.key, None, now_s, Quality.BAD, reason)
         return Reading(point.key, float(value), now_s, Quality.GOOD)
 
@@ -97,7 +98,7 @@ class PlantDriver:
 
     async def write_raw(self, values: Mapping[str, float | None]) -> None:
         """Write setpoints; a plant has no slots, so nothing can be relinquished."""
-        names = {p.key: name for p, name in self._plan}
+        names = {p.key: name for p, name, *_ in self._plan}
         for key, value in values.items():
             if value is not None:
                 self._wire.put(names[key], value)

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/monitoring_hall.py [--seeds 3] [--train-hours 48] [--json FILE]
 
 One model, trained as `skadi rehearse --train-hours` does on one seed in May. Then, all with other
-seeds and the hall left at its baseline: a clean week; two clean days in each of four seasons; and
+seeds and the hall left at its baseline: a clean week; a clean day in each of four seasons; and
 each fault of the simulator's table, started after two hours, at day and at night. Reported for a fault:
 whether and how soon a persistent state appears in its row, and whether anywhere else first.
 """
@@ -94,7 +94,7 @@ def fault(trained: Trained, name: str, row: str, seed: int) -> dict[str, object]
     at_night = seed % 2
     hall = Hall(seed=seed, day=140 + seed % 20, start_hour=21 if at_night else 9)
     hall.overlays.start(name, ONSET_S, None)
-    run, onset = watch(trained, 6.0, hall), round(ONSET_S / TICK_S)
+    run, onset = watch(trained, 5.0, hall), round(ONSET_S / TICK_S)
     here = [i for i, u in enumerate(run.units) if row_of(u) == row]
     there = [i for i, u in enumerate(run.units) if row_of(u) != row]
     before = Run(run.states[:onset], run.units)
@@ -133,7 +133,7 @@ def main() -> int:
     clean = [quiet(trained, "a week in May", asked.week_hours, 8001, 139)]
     print(clean[-1], flush=True)
     for i, (season, day) in enumerate(SEASONS.items()):
-        clean.append(quiet(trained, season, 48.0, 8100 + i, day))
+        clean.append(quiet(trained, season, 24.0, 8100 + i, day))
         print(clean[-1], flush=True)
     found = []
     for name, row in FAULTS.items():

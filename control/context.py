@@ -48,10 +48,14 @@ _PRIOR = {
 # Belief in the prior: this share of the rows, which follow each other so closely that they are
 # worth far fewer independent ones.
 _RIDGE = 0.05
+# What a unit's own controller answers to: the air that comes back to it.
+_DEMAND = ("work", "supply_k", "hall_supply_k", "hall_fan_pct")
+FREE_PCT = 1.0  # a drive this far below its command is left to itself
 _COMMANDED = {"fan_pct": "fan_rpm_pct", "pump_pct": "pump_rpm_pct"}
 _THERMAL = [CONTEXT.index(c) for c in
             ("supply_k", "fan_pct", "pump_pct", "water_k", "hall_supply_k", "hall_fan_pct")]  # fmt: skip
 SLOW_S = 150.0  # air, coils and probes follow a thermal command within some minutes
+_AT_ONCE = [CONTEXT.index(c) for c in ("work", "batched_work")]
 QUICK_S = 45.0  # drives and sliding windows of latency within one
 
 
@@ -68,25 +72,28 @@ class Context:
         """What acts on the features: thermal commands slowly, the rest quickly."""
         out: F64 = self.quick.copy()
         out[..., _THERMAL] = self.slow[..., _THERMAL]
+        out[..., _AT_ONCE] = self.now[..., _AT_ONCE]
         return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextModel:
     """How features answer to context. reference (units, k): the untouched hall's commands and
-    load; slopes (units, k, 10); speeds (units, 2): usual fan and pump speed in %, untouched."""
+    load; slopes (units, k, 10); speeds (units, 2): usual fan and pump speed in %, untouched;
+    demand (units, k, 2): how that speed answers to context by itself, where commands let it."""
 
     units: tuple[str, ...]
     reference: F64
     slopes: F64
     speeds: F64
+    demand: F64
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "context": list(CONTEXT), "features": list(FEATURES), "units": list(self.units),
             "reference": self.reference.tolist(), "slopes": self.slopes.tolist(),
-            "speeds": self.speeds.tolist(),
+            "speeds": self.speeds.tolist(), "demand": self.demand.tolist(),
         }  # fmt: skip
 
     @staticmethod
@@ -97,12 +104,13 @@ class ContextModel:
                 raise ValueError("its context or features are of another version; train again")
             units = tuple(map(str, data["units"]))
             arrays = [
-                np.asarray(data[k], dtype=np.float64) for k in ("reference", "slopes", "speeds")
+                np.asarray(data[k], dtype=np.float64)
+                for k in ("reference", "slopes", "speeds", "demand")
             ]
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a context model: {error!r}") from error
         n, k, f = len(units), len(CONTEXT), len(FEATURES)
-        for array, shape in zip(arrays, ((n, k), (n, k, f), (n, 2)), strict=True):
+        for array, shape in zip(arrays, ((n, k), (n, k, f), (n, 2), (n, k, 2)), strict=True):
             if array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"a context array has shape {array.shape}, not finite {shape}")
         return ContextModel(units, *arrays)
@@ -190,13 +198,30 @@ def fit_context(x: F64, context: Context, units: tuple[str, ...], untouched: int
     speeds = np.where(np.isfinite(speeds), speeds, 100.0)
     acting = context.acting
     slopes = np.zeros((len(units), len(CONTEXT), len(FEATURES)))
+    demand = np.zeros((len(units), len(CONTEXT), len(_COMMANDED)))
     for unit in range(len(units)):
         c = _design(acting[:, unit], reference[unit], speeds[unit])
-        free = _freed(x[:, unit], context.now[:, unit], context.quick[:, unit], speeds[unit])
+        ours = Context(*(part[:, unit] for part in (context.now, context.quick, context.slow)))
+        demand[unit] = _demand(c, x[:, unit], ours)
+        free = _freed(x[:, unit], ours, speeds[unit], speeds[unit] + c @ demand[unit])
         for column, feature in enumerate(FEATURES):
             if feature not in _COMMANDED.values():  # a drive's command says all there is to say
                 slopes[unit, :, column] = _ridge(c, free[:, column], feature)
-    return ContextModel(units, reference, slopes, speeds)
+    return ContextModel(units, reference, slopes, speeds, demand)
+
+
+def _demand(c: F64, x: F64, context: Context) -> F64:
+    """How drives left to themselves answer to context, (k, 2), from the rows of one unit in which
+    their command leaves them free: c (rows, k), x (rows, 10)."""
+    out = np.zeros((len(CONTEXT), len(_COMMANDED)))
+    others = np.array([name in _DEMAND for name in CONTEXT])
+    for i, (column, feature) in enumerate(_COMMANDED.items()):
+        at, speed = CONTEXT.index(column), x[:, FEATURES.index(feature)]
+        command = np.fmin(context.now[:, at], context.quick[:, at])  # following one is not free
+        free = speed < np.where(np.isnan(command), np.inf, command) - FREE_PCT
+        slopes = _ridge(c[free] * others, speed[free], feature)
+        out[:, i] = np.where(others, slopes, 0.0)
+    return out
 
 
 def _filled(values: F64) -> F64:
@@ -240,26 +265,28 @@ def _ridge(c: F64, y: F64, feature: str) -> F64:
     return slopes
 
 
-def _freed(x: F64, now: F64, quick: F64, speeds: F64) -> F64:
-    """Features (..., 10) with fan and pump as if their command were not below their usual speed.
+def _freed(x: F64, context: Context, speeds: F64, usually: F64) -> F64:
+    """Features (..., 10) with fan and pump as if they stood at `speeds` (2,), where `usually`
+    (..., 2) is what they would do now if their command left them free.
 
     While a drive follows its command, anything between where it was and where it goes is usual.
     """
     out: F64 = x.copy()
     for i, (column, feature) in enumerate(_COMMANDED.items()):
-        usual, at, to = speeds[..., i], CONTEXT.index(column), FEATURES.index(feature)
+        usual, at, to = usually[..., i], CONTEXT.index(column), FEATURES.index(feature)
         ends = [
             np.where(np.isnan(c[..., at]), usual, np.minimum(c[..., at], usual))
-            for c in (now, quick)
+            for c in (context.now, context.quick)
         ]
         expected = np.clip(x[..., to], np.minimum(*ends), np.maximum(*ends))
-        out[..., to] += usual - expected
+        out[..., to] += speeds[..., i] - expected
     return out
 
 
 def without_context(model: ContextModel, x: F64, context: Context) -> F64:
     """Return x (units, 10) with what context (units, k) explains taken out."""
     c = _design(context.acting, model.reference, model.speeds)
-    free = _freed(x, context.now, context.quick, model.speeds)
+    usually = model.speeds + np.einsum("uk,uki->ui", c, model.demand)
+    free = _freed(x, context, model.speeds, usually)
     rest: F64 = free - np.einsum("uk,ukf->uf", c, model.slopes)
     return rest

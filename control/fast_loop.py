@@ -24,13 +24,14 @@ from control.types import Change, Kind, Proposal
 F64 = NDArray[np.float64]
 
 NEAR_LIMIT_K = 1.0
-HEADROOM_K = 4.0  # an inlet this far below its limit needs no more pre-cooling, nor less work
+HEADROOM_K = 2.5  # an inlet this far below its limit needs no more pre-cooling, nor less work
 HORIZON_S = 120.0  # how far ahead an inlet is predicted: what cooling needs to arrive
 FAST_S, SLOW_S = 20.0, 80.0  # means whose difference is the slope: short against HORIZON_S
 STEADY_SLOPE = 0.002  # K/s: below this a slope is noise
 # Kelvin above where a row should be (a tenth more power counts as one) that make it trouble, by
 # grade: the monitor is far finer than what anybody would act on.
 WARM, HOT = 0.5, 1.0
+TAKER_LATENCY = 0.8  # of the limit: queues grow steeply beyond, so no more work goes there
 ONSET_S = 180.0  # how long a new incident holds jobs back whatever the inlets say
 SHIFT_PCT = {1: 10.0, 2: 25.0, 3: 25.0}  # of an even share, by grade
 PRE_COOLING = (
@@ -142,8 +143,12 @@ def _routing(case: Case, found: list[Trouble], cycle: str) -> list[Proposal]:
 
 
 def _is_calm(case: Case, row: str) -> bool:
+    """True where more work may go: a row that is itself, and quick enough."""
     finding = case.state.findings.get(f"row:{row}")
-    return finding is None or finding.state == "nominal"
+    latency = case.snapshot.take(case.layout.row_latency[case.layout.rows.index(row)])
+    quick_ms = TAKER_LATENCY * case.layout.site.limits.latency_p95_max_ms
+    slow = latency.size > 0 and not np.nan_to_num(latency).max() <= quick_ms
+    return (finding is None or finding.state == "nominal") and not slow
 
 
 def _row_inlet(case: Case, row: str) -> float:

@@ -29,15 +29,12 @@ def rack_features(layout: Layout, snapshot: Snapshot) -> F64:
 
 def row_features(layout: Layout, racks: F64) -> F64:
     """Return (n_rows, 10): the mean of each row's racks; NaN where a row has no good one."""
-    out = np.full((len(layout.rows), len(FEATURES)), np.nan)
-    for i, _row in enumerate(layout.rows):
-        members = racks[layout.row_of_rack == i]
-        if len(members):
-            good = ~np.isnan(members)
-            count = good.sum(axis=0)
-            total = np.where(good, members, 0.0).sum(axis=0)
-            out[i] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return out
+    good = ~np.isnan(racks)
+    total = layout.rack_in_row @ np.where(good, racks, 0.0)
+    count = layout.rack_in_row @ good
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: F64 = total / count
+    return mean
 
 
 def unit_features(layout: Layout, snapshot: Snapshot) -> F64:
@@ -56,10 +53,14 @@ def worst_inlets(layout: Layout, snapshot: Snapshot) -> F64:
 
     Between readings a value may have drifted towards danger as fast as physics lets it.
     """
+    if layout.worst_inlets is not None and layout.worst_inlets[0] is snapshot:
+        return layout.worst_inlets[1]  # asked for many times a tick
     where = layout.inlets
     age_s = np.where(np.isnan(snapshot.values[where]), snapshot.age_s[where], 0.0)
     drift = np.where(np.isfinite(age_s), age_s, 0.0) * layout.slew[where]  # never read: NaN anyway
     aged = snapshot.last[where] + drift
     worst = np.full(len(layout.racks), -np.inf)
     np.fmax.at(worst, layout.rack_of_inlet, aged)
-    return np.where(np.isneginf(worst), np.nan, worst)
+    worst = np.where(np.isneginf(worst), np.nan, worst)
+    layout.worst_inlets = (snapshot, worst)
+    return worst

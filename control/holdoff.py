@@ -60,6 +60,19 @@ def allowances(scales: F64, slopes: F64) -> F64:
 _STEPS = np.array([STEP[o] for o in ORDERS])
 
 
+def corrected(rest: F64, centre: F64, offset: F64) -> F64:
+    """What is left of `rest` when `offset` is believed: moved towards the centre, never past it.
+
+    An offset can only explain a deviation that is there; one that has outlived its reason is
+    nothing to be alarmed by.
+    """
+    gap = np.nan_to_num(rest - centre)
+    same = np.sign(offset) == np.sign(gap)
+    explained = np.where(same, np.sign(gap) * np.minimum(np.abs(offset), np.abs(gap)), 0.0)
+    left: F64 = rest - explained
+    return left
+
+
 def absorb(
     per_step: F64,
     before: Absorbed | None,

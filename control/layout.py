@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.site import Point, Site
+from control.types import Snapshot
 
 Positions = NDArray[np.intp]
 
@@ -23,20 +24,22 @@ FEATURES: tuple[str, ...] = (
 class Groups:
     """Many small groups of positions, reduced in one call each.
 
-    flat: all positions, group after group; starts: where each group begins; counts: sizes.
-    A group may be empty: its result is NaN.
+    flat: all positions, group after group; starts: where each group begins; counts: sizes;
+    owner: the group of each position in flat. A group may be empty: its result is NaN.
     """
 
     flat: Positions
     starts: Positions
     counts: Positions
+    owner: Positions
 
     @staticmethod
     def of(groups: Sequence[Sequence[int]]) -> "Groups":
         """Compile a list of lists of positions."""
         flat = [i for group in groups for i in group]
         counts = np.array([len(g) for g in groups], dtype=np.intp)
-        return Groups(np.array(flat, dtype=np.intp), np.cumsum(counts) - counts, counts)
+        owner = np.repeat(np.arange(len(counts), dtype=np.intp), counts)
+        return Groups(np.array(flat, dtype=np.intp), np.cumsum(counts) - counts, counts, owner)
 
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of the good values of each group; NaN where a group has none. Shape (n,)."""
@@ -49,12 +52,19 @@ class Groups:
         total, known = self._sums(values)
         return np.where((known == self.counts) & (self.counts > 0), total, np.nan)
 
+    def max(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The largest good value of each group; NaN where a group has none. Shape (n,)."""
+        out = np.full(len(self.counts), np.nan)
+        some = self.counts > 0
+        if some.any():
+            out[some] = np.fmax.reduceat(values[self.flat], self.starts[some])
+        return out
+
     def _sums(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         taken = values[self.flat]
         good = ~np.isnan(taken)
-        owner = np.repeat(np.arange(len(self.counts)), self.counts)
-        total = np.bincount(owner, np.where(good, taken, 0.0), minlength=len(self.counts))
-        known = np.bincount(owner, good.astype(np.float64), minlength=len(self.counts))
+        total = np.bincount(self.owner, np.where(good, taken, 0.0), minlength=len(self.counts))
+        known = np.bincount(self.owner, good, minlength=len(self.counts))
         return total.astype(np.float64), known.astype(np.float64)
 
 
@@ -63,12 +73,15 @@ class Layout:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.worst_inlets: tuple[Snapshot, NDArray[np.float64]] | None = None  # of one snapshot
         self.index: dict[str, int] = {key: i for i, key in enumerate(site.points)}
         self.racks = site.racks
         self.rows = site.rows
         self.row_of_rack = np.array(
             [self._row_position(site.row_of_rack.get(r)) for r in self.racks], dtype=np.intp
         )
+        at_row = np.arange(len(self.rows))[:, None]
+        self.rack_in_row = (self.row_of_rack[None, :] == at_row).astype(np.float64)
         readable = [p for p in site.points.values() if p.writable is None and not p.part]
         self.rack_inlets = Groups.of([self._where(readable, "inlet_c", rack=r) for r in self.racks])
         self.rack_kw = Groups.of([self._where(readable, "pdu_kw", rack=r) for r in self.racks])

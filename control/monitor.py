@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from control import ims, mms
 from control.context import CONTEXT, Commands, Context, ContextModel, follow, without_context
 from control.features import unit_features, unit_names
-from control.holdoff import ORDERS, Absorbed, absorb, allowances
+from control.holdoff import ORDERS, Absorbed, absorb, allowances, corrected
 from control.ims_model import ImsModel
 from control.layout import FEATURES, Layout
 from control.types import Finding, Snapshot
@@ -60,6 +60,7 @@ class Monitor:
     context: ContextModel | None
     commands: Commands
     allowances: F64
+    centre: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +91,18 @@ def fit(layout: Layout, trained: Trained) -> Monitor:
         context,
         Commands(layout),
         allowances(_scales(model), _order_slopes(context, len(units))),
+        _centre(model, units),
     )
+
+
+def _centre(model: ImsModel, units: tuple[str, ...]) -> F64:
+    """Where each unit's features usually are, (n_units, 10); NaN for what the model lacks."""
+    out = np.full((len(units), len(FEATURES)), np.nan)
+    places = [FEATURES.index(f) for f in model.features]
+    rows = ims.unit_rows(model, units)
+    own = model.unit_offsets[np.maximum(rows, 0)] if model.unit_offsets.size else 0.0
+    out[:, places] = model.offset + np.where(rows[:, None] >= 0, own, 0.0)
+    return out
 
 
 def _order_slopes(context: ContextModel | None, n_units: int) -> F64:
@@ -108,6 +120,25 @@ def _scales(model: ImsModel) -> F64:
     width = np.linalg.norm(model.transform, axis=1)
     by_name = {n: 1.0 / w if w > 0 else 0.0 for n, w in zip(model.features, width, strict=True)}
     return np.array([by_name.get(f, 0.0) for f in FEATURES])
+
+
+def as_absorbed(
+    model: ImsModel,
+    context: ContextModel | None,
+    units: tuple[str, ...],
+    orders: F64,
+    rest: F64,
+    row_s: float,
+) -> F64:
+    """What the monitor would have scored: rest (rows, units, 10) less what it absorbs of moves,
+    orders (rows, units, o). For training, where every unit is nominal."""
+    per_step = allowances(_scales(model), _order_slopes(context, len(units)))
+    centre, nominal = _centre(model, units), np.ones(len(units), dtype=np.bool_)
+    out, absorbed = rest.copy(), None
+    for i in range(len(rest)):
+        absorbed = absorb(per_step, absorbed, orders[i], rest[i], nominal, row_s)
+        out[i] = corrected(rest[i], centre, absorbed.offset)
+    return out
 
 
 def begin(monitor: Monitor, now_s: float) -> MonitorState:
@@ -130,7 +161,7 @@ def tick(
     nominal = state.mms.latent == mms.NOMINAL
     orders = monitor.commands.orders(commands, snapshot)
     absorbed = absorb(monitor.allowances, state.absorbed, orders, raw, nominal, dt_s)
-    raw = raw - absorbed.offset
+    raw = corrected(raw, monitor.centre, absorbed.offset)
     x = raw[:, monitor.columns]
     ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index, nominal)
     warming = snapshot.now_s - state.begun_s < WARM_UP_S
@@ -139,6 +170,7 @@ def tick(
         model.tau_fast, model.tau_persist, snapshot.now_s,
     )  # fmt: skip
     heat = _heat(x, model, monitor.unit_index)
+    tops = _tops(model, scores)
     findings = {
         unit: Finding(
             unit,
@@ -146,7 +178,7 @@ def tick(
             float(mms_state.ema[i]),
             mms.STATE_NAMES[mms_state.state[i]],
             float(mms_state.since_s[i]),
-            tuple(name for name, _ in ims.top_contributors(model, scores, i)),
+            tops[i],
             float(heat[i]),
         )
         for i, unit in enumerate(monitor.units)
@@ -156,18 +188,33 @@ def tick(
     ), findings
 
 
+def _tops(model: ImsModel, scores: ims.Scores, count: int = 3) -> list[tuple[str, ...]]:
+    """The features that make most of each unit's deviation; none for a unit inside a region."""
+    order = np.argsort(-scores.contributions, axis=1, kind="stable")[:, :count]
+    shares = np.take_along_axis(scores.contributions, order, axis=1) > 0.0
+    return [
+        tuple(model.features[k] for k, counts in zip(o, some, strict=True) if counts)
+        for o, some in zip(order.tolist(), shares.tolist(), strict=True)
+    ]
+
+
 def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
-    """How far a unit is from its nominal centre towards danger: kelvin of inlet, tenths of its
-    power, fans slower than they should be. Negative: over-cooled or idle. Shape (n_units,)."""
+    """How far a unit is from its nominal centre towards danger: kelvin of inlet, and fans slower
+    than they should be. More power counts as a kelvin a tenth, but only confirms what inlets
+    say: by itself it is work. Negative: over-cooled. Shape (n_units,)."""
     offset = np.broadcast_to(model.offset, x.shape).copy()
     if model.unit_offsets.size:
         known = unit_index >= 0
         offset[known] += model.unit_offsets[unit_index[known]]
-    heat = np.zeros(len(x))
-    for name, per in (("inlet_c", 1.0), ("pdu_kw", None), ("fan_rpm_pct", -FAN_PCT_PER_K)):
-        if name in model.features:
-            column = model.features.index(name)
-            centre = offset[:, column]
-            scale = np.maximum(np.abs(centre), 1e-9) * 0.1 if per is None else per
-            heat += np.nan_to_num((x[:, column] - centre) / scale)
+    away = np.nan_to_num(x - offset)
+
+    def of(name: str) -> F64:
+        return away[:, model.features.index(name)] if name in model.features else np.zeros(len(x))
+
+    inlet_k = of("inlet_c")
+    heat = inlet_k - of("fan_rpm_pct") / FAN_PCT_PER_K
+    if "pdu_kw" in model.features:
+        usual_kw = np.maximum(np.abs(offset[:, model.features.index("pdu_kw")]), 1e-9)
+        tenths = 10.0 * of("pdu_kw") / usual_kw
+        heat += np.clip(tenths, 0.0, np.maximum(inlet_k, 0.0))
     return heat

@@ -61,8 +61,8 @@ class View:
 
 def ends(changes: tuple[Change, ...]) -> tuple[float, float]:
     """Mean old and new value of a change."""
-    old = float(np.mean([c.old if c.old is not None else c.new for c in changes]))
-    return old, float(np.mean([c.new for c in changes]))
+    old = sum(c.old if c.old is not None else c.new for c in changes) / len(changes)
+    return old, sum(c.new for c in changes) / len(changes)
 
 
 def speeds(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[float, float, float]:
@@ -99,7 +99,9 @@ def shift_of(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[Shift
             return Shift(water_c=new - old), 0.1 * (new - old), 0.1 * abs(new - old)
         case "batch_window_ms":
             old, new = ends(changes)
-            return Shift(batch_ms=BATCH_FADES * (new - old)), 0.0, 0.0
+            prompts = view.number("prompts_ps")
+            prompts = prompts if np.isfinite(prompts) else 1.0
+            return Shift(batched=BATCH_FADES * prompts * (new - old) / 100.0), 0.0, 0.0
         case _ if knob.quantity in AIR_KNOBS:
             warmer = followed_k(view, knob, changes)
             inlet, hot = _inlets(view, knob, warmer)

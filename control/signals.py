@@ -78,13 +78,12 @@ class Signals:
             "return_c": self._grouped(_readable(points, "return_air_c")),
             "pressure_pa": self._grouped(_readable(points, "differential_pressure_pa")),
         }
-        self._air_groups = [self._members(air, place) for place in self.places]
-        valves = _readable(points, "valve_pct")
-        self._valve_groups = [self._at(self._in(valves, place)) for place in self.places]
-        self._racks_of = [
-            layout.row_racks(place) if place is not None else np.ones(len(layout.racks), dtype=bool)
+        self._air_groups = Groups.of([self._members(air, place) for place in self.places])
+        self._valves = self._grouped(_readable(points, "valve_pct"))
+        self._racks = Groups.of([
+            [i for i, r in enumerate(layout.racks) if place in (None, layout.site.row_of_rack.get(r))]
             for place in self.places
-        ]
+        ])  # fmt: skip
 
     def read(self, snapshot: Snapshot) -> tuple[F64, F64]:
         """The hall's numbers (len(HALL),) and the places' (n, len(PLACE)); NaN: not known."""
@@ -105,14 +104,10 @@ class Signals:
 
     def _read_places(self, snapshot: Snapshot, inlets: F64, hot: F64, air: F64) -> F64:
         out = np.full((len(self.places), len(PLACE)), np.nan)
-        for i, racks in enumerate(self._racks_of):
-            out[i, 0], out[i, 1], out[i, 2] = (
-                _max(inlets[racks]),
-                _mean(inlets[racks]),
-                _mean(hot[racks]),
-            )
-            out[i, PLACE.index("air_c")] = _mean(air[self._air_groups[i]])
-            out[i, PLACE.index("valve_pct")] = _max(snapshot.take(self._valve_groups[i]))
+        out[:, 0], out[:, 1] = self._racks.max(inlets), self._racks.mean(inlets)
+        out[:, 2] = self._racks.mean(hot)
+        out[:, PLACE.index("air_c")] = self._air_groups.mean(air)
+        out[:, PLACE.index("valve_pct")] = self._valves.max(snapshot.values)
         for name, groups in self._by_place.items():
             out[:, PLACE.index(name)] = groups.mean(snapshot.values)
         return out
@@ -136,9 +131,10 @@ class Signals:
             [self._layout.index[p.key] for p in self._in(points, place)] for place in self.places
         ])  # fmt: skip
 
-    def _members(self, points: list[Point], place: str | None) -> NDArray[np.intp]:
+    def _members(self, points: list[Point], place: str | None) -> list[int]:
+        """Where a place's points stand among `points`; all of them where it has none."""
         mine = [i for i, p in enumerate(points) if place is None or p.row == place]
-        return np.array(mine or range(len(points)), dtype=np.intp)
+        return mine or list(range(len(points)))
 
 
 AIR_KNOBS = ("supply_air_setpoint_c", "zone_setpoint_c")

@@ -24,7 +24,8 @@ LATENCY_PRICE_PER_MS = 0.0002  # of total power: a millisecond of p95 must save 
 OPTIMISM = 0.5  # sigmas of doubt that count for a move
 COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
 COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
-LATENCY_SHARE = 0.9  # of the limit
+LATENCY_SHARE = 0.92  # of the limit: no saving takes prompts beyond
+LATENCY_FULL = 0.97  # here they get their time back
 VALVE_MOST_PCT = 90.0  # beyond, a coil has nothing left to answer with
 VALVE_FULL_PCT = 97.0  # here it has nothing: worth power to get it back
 RELIEF = 20.0  # what relieving a place is worth, in least savings
@@ -89,7 +90,7 @@ def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
             return i
     if (
         effect.latency_ms < 0
-        and view.number("latency_ms") > LATENCY_SHARE * limits.latency_p95_max_ms
+        and view.number("latency_ms") > LATENCY_FULL * limits.latency_p95_max_ms
     ):
         return 0
     return None

@@ -29,7 +29,7 @@ F64 = NDArray[np.float64]
 
 COOLING = ("base", "it_kw", "outdoor_c", "fan_cube", "pump_cube", "water_c", "air_c",
            "air_store", "water_store")  # fmt: skip
-IT = ("base", "prompts_ps", "batch_ms", "inlet_c", "hot_k")
+IT = ("base", "prompts_ps", "batched", "inlet_c", "hot_k")
 LATENCY = ("base", "prompts_ps", "batch_ms")
 EXCESS = ("base", "fan_pct")
 
@@ -86,13 +86,14 @@ def prior(hall: F64, places: F64, now_s: float) -> Belief | None:
     it = Gaussian.prior(*_columns(
         (known_it, 0.05 * known_it, 0.001 * known_it),
         (0.4 * known_it / prompts, 0.3 * known_it / prompts, 0.005 * known_it / prompts),
-        (-0.0003 * known_it, 0.0003 * known_it, 0.00002 * known_it),
+        (-0.03 * known_it / prompts, 0.03 * known_it / prompts, 0.002 * known_it / prompts),
         (0.002 * known_it, 0.0015 * known_it, 0.0001 * known_it),
         (0.01 * known_it, 0.005 * known_it, 0.0005 * known_it),
     ))  # fmt: skip
-    worst_ms = float(np.nan_to_num(at["latency_ms"]))
+    known_ms = bool(np.isfinite(at["latency_ms"]))  # not at once: a p95 needs its window
+    worst_ms = at["latency_ms"] if known_ms else 0.0
     latency = Gaussian.prior(*_columns(
-        (worst_ms, 20.0, 2.0), (0.2, 0.2, 0.02), (0.7, 0.3, 0.02)
+        (worst_ms, 20.0 if known_ms else 1e4, 2.0), (0.2, 0.2, 0.02), (0.7, 0.3, 0.02)
     ))  # fmt: skip
     excess = tuple(
         Gaussian.prior(*_columns((_excess_k(row), 1.0, 0.05), (-0.03, 0.03, 0.002)))
@@ -154,8 +155,17 @@ def _follow(slow: float, value: float, share: float) -> float:
 
 def _offsets(belief: Belief, hall: F64, terms: tuple[str, ...]) -> F64:
     """1 and how far each signal stands from the origin; 0 for what is not known."""
-    off = [_zero(hall[HALL.index(t)] - belief.origin[HALL.index(t)]) for t in terms[1:]]
+    off = [_zero(_signal(hall, t) - _signal(belief.origin, t)) for t in terms[1:]]
     return np.array([1.0, *off])
+
+
+def _signal(hall: F64, term: str) -> float:
+    """One of the averages, or `batched`: a longer window saves on every prompt, so what it does
+    goes with the prompts; in a prompt a second at 100 ms. A hall without prompts counts as one."""
+    if term != "batched":
+        return float(hall[HALL.index(term)])
+    prompts = float(hall[HALL.index("prompts_ps")])
+    return (prompts if np.isfinite(prompts) else 1.0) * float(hall[HALL.index("batch_ms")]) / 100.0
 
 
 def _cooling_x(belief: Belief, hall: F64) -> F64:
@@ -176,7 +186,7 @@ class Shift:
     pump_cube: float = 0.0
     water_c: float = 0.0
     air_c: float = 0.0
-    batch_ms: float = 0.0
+    batched: float = 0.0
     inlet_c: float = 0.0
     hot_k: float = 0.0
 

@@ -77,12 +77,23 @@ def verify(case: Case, view: View | None) -> list[Judgement]:
 
 
 def _judge(case: Case, view: View | None, v: Verification) -> Judgement:
-    now_c = hottest_c(case, v.row)
+    now_c = _hottest(case, v.row)
     realised, doubt = (
         power_kw(view.belief, view.hall, v.shift) if view is not None else (np.nan, np.nan)
     )
     undo = _warmer(case, v, now_c) or _dearer(v, realised, doubt)
     return Judgement(v, now_c, realised, undo)
+
+
+def _hottest(case: Case, row: str | None) -> float:
+    """The worst inlet of a row; of the hall, leaving out rows whose trouble is known otherwise."""
+    rows = (
+        [row]
+        if row is not None
+        else [r for r in case.layout.rows if r not in case.state.incident_s]
+    )
+    found = [c for r in rows if np.isfinite(c := hottest_c(case, r))]
+    return max(found) if found else hottest_c(case, row)
 
 
 def _warmer(case: Case, v: Verification, now_c: float) -> str | None:
