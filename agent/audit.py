@@ -11,7 +11,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from agent.journal import GENESIS, copy_path, link, read_copy
+from agent.journal import copy_path
+from agent.sealed import GENESIS, link, read_sealed
 from drivers.gate import JournalError
 
 
@@ -32,7 +33,7 @@ def verify(path: Path) -> str | None:
         with _connect(path) as db:
             if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 return f"the file is damaged: {found}"
-            return _chain(db, read_copy(copy_path(path)))
+            return _chain(db, read_sealed(copy_path(path)))
     except (sqlite3.Error, ValueError, TypeError) as error:
         return f"the file can't be read: {error}"
 

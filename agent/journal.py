@@ -12,11 +12,10 @@ of disk space is kept for giving back when the disk is full. A record that can't
 durable raises JournalError, and nothing is written to a device.
 """
 
-import hashlib
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import structlog
 
 from agent.devicespec import device_from_json, device_to_json
 from agent.plain import strict_json
+from agent.sealed import GENESIS, lay_reserve, link, read_sealed, replace_durably, seal, unseal
 from config.site import Device
 from control.types import Lease, Outcome
 from drivers.gate import JournalError
@@ -39,7 +39,6 @@ CREATE TABLE IF NOT EXISTS held (point TEXT PRIMARY KEY, device TEXT NOT NULL, b
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
-GENESIS = "0" * 64
 RESERVE_BYTES = 1 << 20
 LATCHES = frozenset({"overridden", "mismatch"})
 _LATCH = "latch:"
@@ -66,7 +65,7 @@ class Journal:
         self._stamp = stamp
         self._specs: dict[str, tuple[Device, str]] = {}
         self._reserve = path.with_suffix(".reserve")
-        try:
+        with self._trouble():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open()
@@ -74,10 +73,8 @@ class Journal:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_THE_FILE:
                     raise
                 self._set_aside(error)
-            self._adopt(read_copy(copy_path(path)))
-            _fill(self._reserve)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{path}: {error}: check the disk and the file's owner") from error
+            self._adopt(read_sealed(copy_path(path)))
+            lay_reserve(self._reserve, RESERVE_BYTES)
 
     def _open(self) -> None:
         """Open, and look whether it is sound. Raises sqlite3.Error, or ValueError for content."""
@@ -91,7 +88,7 @@ class Journal:
         self._last: tuple[int, str] = (last[0], last[1]) if last else (0, GENESIS)
         for table in ("held", "device", "kept"):
             for (body,) in self._db.execute(f"SELECT body FROM {table}"):
-                _unseal(body)
+                unseal(body)
 
     def _set_aside(self, error: Exception) -> None:
         """Keep the corrupt file for people to look at, and begin a new one."""
@@ -109,19 +106,19 @@ class Journal:
             return
         for point, (device, lease) in copy.get("held", {}).items():
             self._hold(
-                device, _seal(copy["devices"][device]), [Lease(**{**lease, "certain": False})]
+                device, seal(copy["devices"][device]), [Lease(**{**lease, "certain": False})]
             )
             log.warning("held setpoint taken from the second copy", point=point)
 
     def _spec(self, device: Device) -> str:
         known = self._specs.get(device.id)
         if known is None or known[0] is not device:
-            known = self._specs[device.id] = (device, _seal(device_to_json(device)))
+            known = self._specs[device.id] = (device, seal(device_to_json(device)))
         return known[1]
 
     def _hold(self, device: str, spec: str, leases: Iterable[Lease]) -> None:
         self._db.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (device, spec))
-        rows = [(x.point, device, _seal(x)) for x in leases]
+        rows = [(x.point, device, seal(x)) for x in leases]
         self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", rows)
 
     def intend(
@@ -183,17 +180,17 @@ class Journal:
 
     def _update(self, lease: Lease) -> None:
         sql = "UPDATE held SET body = ? WHERE point = ?"
-        self._db.execute(sql, (_seal(lease), lease.point))
+        self._db.execute(sql, (seal(lease), lease.point))
 
     def held(self) -> dict[str, Lease]:
         """The setpoints that may stand on a device because of us, by point."""
         rows = self._query("SELECT body FROM held ORDER BY point")
-        return {lease.point: lease for (body,) in rows for lease in [Lease(**_unseal(body))]}
+        return {lease.point: lease for (body,) in rows for lease in [Lease(**unseal(body))]}
 
     def devices(self) -> dict[str, Device]:
         """The devices that held setpoints live on, rebuilt from the journal alone."""
         rows = self._query("SELECT id, body FROM device WHERE id IN (SELECT device FROM held)")
-        return {name: device_from_json(_unseal(body)) for name, body in rows}
+        return {name: device_from_json(unseal(body)) for name, body in rows}
 
     def latest(self, kind: str, limit: int) -> list[dict[str, Any]]:
         """The last entries of one kind, newest first."""
@@ -203,7 +200,7 @@ class Journal:
     def latched(self) -> dict[str, dict[str, Any]]:
         """Why a point is no longer ours, by point: the receipt that said so."""
         rows = self._query("SELECT key, body FROM kept WHERE key LIKE ?", f"{_LATCH}%")
-        return {key.removeprefix(_LATCH): _unseal(body) for key, body in rows}
+        return {key.removeprefix(_LATCH): unseal(body) for key, body in rows}
 
     def resume(self, now_s: float, point: str, who: Mapping[str, Any]) -> None:
         """A person takes a latched point up again."""
@@ -216,12 +213,12 @@ class Journal:
         self._transact(lambda: self._put(key, value))
 
     def _put(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, _seal(value)))
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, seal(value)))
 
     def kept(self, key: str) -> Any:
         """Return a value stored with `keep`, or None."""
         rows = self._query("SELECT body FROM kept WHERE key = ?", key)
-        return _unseal(rows[0][0]) if rows else None
+        return unseal(rows[0][0]) if rows else None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -257,81 +254,30 @@ class Journal:
         sql = "SELECT id, body FROM device WHERE id IN (SELECT device FROM held)"
         content = {
             "seq": seq, "before": self._last,
-            "held": {point: (device, _unseal(body)) for point, device, body in held},
-            "devices": {name: _unseal(body) for name, body in self._db.execute(sql)},
+            "held": {point: (device, unseal(body)) for point, device, body in held},
+            "devices": {name: unseal(body) for name, body in self._db.execute(sql)},
         }  # fmt: skip
-        _replace(copy_path(self.path), _seal(content))
+        replace_durably(copy_path(self.path), seal(content))
 
     def _transact(self, write: Callable[[], object]) -> None:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            write()
-            self._db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise JournalError(f"{self.path}: {error}: check the disk") from error
+        with self._trouble():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                write()
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     def _query(self, sql: str, *values: Any) -> list[Any]:
-        try:
+        with self._trouble():
             return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """What goes wrong with the disk is a JournalError that names the file."""
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{self.path}: {error}: check the disk") from error
-
-
-def link(previous: str, seq: int, at_s: float, kind: str, body: str) -> str:
-    """The hash of an entry, which ties it to the one before."""
-    return _sha256(f"{previous}|{seq}|{at_s!r}|{kind}|{body}")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _seal(value: Any) -> str:
-    """A value with its checksum: SQLite has none of its own."""
-    text = strict_json(value)
-    return strict_json([_sha256(text), text])
-
-
-def _unseal(sealed: str) -> Any:
-    """The value behind a seal. Raises ValueError when it is not what was sealed."""
-    found = json.loads(sealed)
-    if not isinstance(found, list) or len(found) != 2 or _sha256(str(found[1])) != found[0]:
-        raise ValueError("a stored value does not fit its checksum")
-    return json.loads(found[1])
-
-
-def read_copy(path: Path) -> dict[str, Any]:
-    """The second copy, or nothing when there is none or it is not whole."""
-    try:
-        content: dict[str, Any] = _unseal(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file's content durably: all of it or nothing, whatever is cut off."""
-    new = path.with_suffix(".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _fill(path: Path) -> None:
-    """Lay the reserve, if there is room: its absence must not stop anything."""
-    if path.exists():
-        return
-    try:
-        with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-    except OSError:
-        path.unlink(missing_ok=True)
+            why = f"{self.path}: {error}: check the disk and the file's owner"
+            raise JournalError(why) from error

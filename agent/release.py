@@ -60,10 +60,6 @@ async def release(
         journal.close()
 
 
-def _never_ran(path: Path) -> bool:
-    return not path.exists() and not copy_path(path).exists()
-
-
 async def _rounds(
     journal: Journal, drivers: Mapping[str, Driver], clock: Clock, unreachable: Mapping[str, str]
 ) -> Released:
@@ -76,7 +72,9 @@ async def _rounds(
     try:
         async with asyncio.timeout(DEADLINE_S):
             while wanted := [k for k in executor.held if k not in still]:
-                for outcome in await executor.end([_ending(k) for k in wanted]):
+                for outcome in await executor.end(
+                    [Ending(k, Target.BASELINE, "released") for k in wanted]
+                ):
                     receipt = outcome.receipt
                     done[receipt.point] = receipt
                     left[receipt.point] = repr(receipt)
@@ -90,10 +88,6 @@ async def _rounds(
         tuple(k for k, r in gone.items() if isinstance(r, Overridden)),
         {k: still.get(k, why) for k, why in left.items() if k not in gone},
     )
-
-
-def _ending(key: str) -> Ending:
-    return Ending(key, Target.BASELINE, "released")
 
 
 def _held_still(journal: Journal, points: Mapping[str, Point]) -> dict[str, str]:

@@ -77,6 +77,13 @@ class Point:
     writable: Writable | None = None
 
     @property
+    def limits(self) -> Writable:
+        """The write limits of a writable point. Raises ValueError for any other."""
+        if self.writable is None:
+            raise ValueError(f"{self.key} is not writable")
+        return self.writable
+
+    @property
     def about(self) -> Quantity:
         """The row of the quantity table this point belongs to."""
         return QUANTITIES[self.quantity]

@@ -5,7 +5,7 @@ what makes moves towards risk dangerous. The only maker of a Permit. Decides abo
 proposals; giving back a lease needs no permit (drivers.gate).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,20 +26,13 @@ RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
 
-def limits_of(point: Point) -> Writable:
-    """The write limits of a writable point; the rules before have made sure it is one."""
-    assert point.writable is not None
-    return point.writable
-
-
 def towards_risk(case: Case, proposal: Proposal) -> bool:
     """True unless every change of the proposal goes in its point's safe direction."""
-    return any(_is_risky(case.point(c.point), c) for c in proposal.changes)
-
-
-def _is_risky(point: Point, change: Change) -> bool:
-    direction = SAFE_DIRECTION.get(point.quantity, 0)
-    return change.old is None or (change.new - change.old) * direction <= 0
+    for change, point, _ in _each(case, proposal):
+        direction = SAFE_DIRECTION.get(point.quantity, 0)
+        if change.old is None or not (change.new - change.old) * direction > 0:  # NaN is a risk
+            return True
+    return False
 
 
 def _mode(case: Case, proposal: Proposal) -> str | None:
@@ -69,11 +62,18 @@ def _known(case: Case, proposal: Proposal) -> str | None:
     return None
 
 
+def _each(case: Case, proposal: Proposal) -> Iterator[tuple[Change, Point, Writable]]:
+    """Every change with its point and the point's write limits."""
+    for change in proposal.changes:
+        point = case.point(change.point)
+        yield change, point, point.limits
+
+
 def _interlocks(case: Case, proposal: Proposal) -> str | None:
     for lock in case.layout.site.interlocks:
         trip = case.state.trips.get(lock.id)
-        for change in proposal.changes:
-            if not interlocks.guards(lock, case.point(change.point)):
+        for change, point, _ in _each(case, proposal):
+            if not interlocks.guards(lock, point):
                 continue
             if trip is None or trip.tripped:  # not looked at yet counts as not readable
                 return f"{lock.id} tripped: {lock.action} in {lock.scope}"
@@ -85,24 +85,14 @@ def _interlocks(case: Case, proposal: Proposal) -> str | None:
 def _unit(case: Case, proposal: Proposal) -> str | None:
     """A unit that is off, in local, in alarm or under maintenance is left alone."""
     declared = case.layout.site.unit
-    for equipment in sorted({case.point(c.point).equipment for c in proposal.changes}):
+    for equipment in sorted({point.equipment for _, point, _ in _each(case, proposal)}):
         if reason := units.unavailable(declared.get(equipment), case.snapshot):
             return reason
     return None
 
 
-def _spread(case: Case, proposal: Proposal) -> str | None:
-    return units.spread(case, proposal) if towards_risk(case, proposal) else None
-
-
-def _redundancy(case: Case, proposal: Proposal) -> str | None:
-    return units.loss(case, proposal) if towards_risk(case, proposal) else None
-
-
 def _fresh(case: Case, proposal: Proposal) -> str | None:
-    """A move towards risk rests on good readings: of its own points, and of the inlets around."""
-    if not towards_risk(case, proposal):
-        return None
+    """It rests on good readings: of its own points, and of the inlets around."""
     for change in proposal.changes:
         if case.snapshot.value(change.point) is None:
             return f"{change.point} has no good reading"
@@ -114,9 +104,7 @@ def _fresh(case: Case, proposal: Proposal) -> str | None:
             return f"{where}: {blind} of {len(inlets)} inlets have no good reading"
         if len(inlets) and np.isnan(inlets[~case.layout.pushed[places]]).all():
             return f"{where}: every good inlet is pushed; one that is polled must bear it out"
-        if not len(inlets) and any(
-            case.point(c.point).quantity not in WORK for c in proposal.changes
-        ):
+        if not len(inlets) and any(p.quantity not in WORK for _, p, _ in _each(case, proposal)):
             return f"{where}: no inlet is measured"
     return None
 
@@ -129,26 +117,24 @@ def _inlets(case: Case, row: str | None) -> Positions:
 
 def _direction(case: Case, proposal: Proposal) -> str | None:
     """What is exempt as protective must be so: every change towards its safe side."""
-    if proposal.kind == Kind.PROTECTIVE and towards_risk(case, proposal):
-        return "a protective move goes in the safe direction only"
-    return None
+    protective = proposal.kind == Kind.PROTECTIVE
+    return "a protective move goes in the safe direction only" if protective else None
 
 
 def _envelope(case: Case, proposal: Proposal) -> str | None:
-    for change in proposal.changes:
-        bounds = limits_of(case.point(change.point))
+    for change, _, bounds in _each(case, proposal):
         if not bounds.min <= change.new <= bounds.max:  # NaN fails too
             return f"{change.point}: {change.new:g} outside {bounds.min:g}..{bounds.max:g}"
     return None
 
 
 def _step(case: Case, proposal: Proposal) -> str | None:
-    for change in proposal.changes:
-        bounds = limits_of(case.point(change.point))
+    for change, point, bounds in _each(case, proposal):
         if change.old is None:
             return f"{change.point}: present value unknown"
         lease = case.state.leases.get(change.point)
-        if lease is not None and abs(lease.value - change.old) > _resolution(case, change):
+        resolution = max(abs(point.scale), bounds.deadband, 1e-3 * abs(change.new))
+        if lease is not None and abs(lease.value - change.old) > resolution:
             return f"{change.point}: {change.old:g} when proposed, {lease.value:g} now"
         size = abs(change.new - change.old)
         if size > bounds.max_step * (1 + 1e-9) and proposal.kind is not Kind.PROTECTIVE:
@@ -156,28 +142,19 @@ def _step(case: Case, proposal: Proposal) -> str | None:
     return None
 
 
-def _resolution(case: Case, change: Change) -> float:
-    """How far a read-back may be from what was written: the register's resolution."""
-    point = case.point(change.point)
-    return max(abs(point.scale), limits_of(point).deadband, 1e-3 * abs(change.new))
-
-
 def _deadband(case: Case, proposal: Proposal) -> str | None:
     """A write that changes next to nothing only wears the controller out."""
-    sizes = [
-        abs(c.new - c.old) >= max(limits_of(case.point(c.point)).deadband, 1e-9)
-        for c in proposal.changes
-        if c.old is not None
-    ]
-    return None if any(sizes) else "every change is within its deadband"
+    for change, _, bounds in _each(case, proposal):
+        if change.old is not None and abs(change.new - change.old) >= max(bounds.deadband, 1e-9):
+            return None
+    return "every change is within its deadband"
 
 
 def _rate(case: Case, proposal: Proposal) -> str | None:
     now_s, spent = case.snapshot.now_s, case.state.spent
     interval_s = case.layout.site.limits.write_interval_s
-    for change in proposal.changes:
-        point = case.point(change.point)
-        bounds, equipment = limits_of(point), point.equipment
+    for _, point, bounds in _each(case, proposal):
+        equipment = point.equipment
         if spent.get(point.key, NEVER).today(now_s) >= bounds.max_writes_per_day:
             return f"{point.key}: {bounds.max_writes_per_day} writes today already"
         waits = [(equipment, interval_s), (point.key, bounds.min_interval_s)]
@@ -194,8 +171,6 @@ def _rate(case: Case, proposal: Proposal) -> str | None:
 
 def _at_once(case: Case, proposal: Proposal) -> str | None:
     """Not too many changes whose effect nobody has seen yet."""
-    if not towards_risk(case, proposal):
-        return None
     unsettled = len(case.state.verifications)
     most = case.layout.site.limits.max_changes_at_once
     return f"{unsettled} changes are still settling, at most {most}" if unsettled >= most else None
@@ -203,8 +178,6 @@ def _at_once(case: Case, proposal: Proposal) -> str | None:
 
 def _predicted(case: Case, proposal: Proposal) -> str | None:
     """What the move is expected to do, at the bad end of its uncertainty, keeps the limits."""
-    if not towards_risk(case, proposal):
-        return None
     limits, effect = case.layout.site.limits, proposal.effect
     worst_c = _worst_inlet(case, proposal)
     predicted_c = worst_c + effect.inlet_c + 2.0 * effect.inlet_sigma_k
@@ -231,15 +204,15 @@ def _worst_inlet(case: Case, proposal: Proposal) -> float:
 
 
 def _rows(case: Case, proposal: Proposal) -> tuple[str, ...]:
-    return tuple(sorted({r for c in proposal.changes if (r := case.point(c.point).row)}))
+    return tuple(sorted({p.row for _, p, _ in _each(case, proposal) if p.row}))
 
 
 def _rack_power(case: Case, proposal: Proposal) -> str | None:
     """More work into a row whose racks are near their power limit, or unknown, is refused."""
     limit_kw, racks = case.layout.site.limits.rack_max_kw, case.layout.rack_kw
-    for change in proposal.changes:
-        point = case.point(change.point)
-        if point.quantity != "traffic_share_pct" or point.row is None or not _more(change):
+    for change, point, _ in _each(case, proposal):
+        more = change.old is None or change.new > change.old
+        if point.quantity != "traffic_share_pct" or point.row is None or not more:
             continue
         mine = case.layout.row_racks(point.row)
         worst_kw = float(np.fmax.reduce(racks.sum(case.snapshot.values)[mine], initial=-np.inf))
@@ -248,13 +221,9 @@ def _rack_power(case: Case, proposal: Proposal) -> str | None:
     return None
 
 
-def _more(change: Change) -> bool:
-    return change.old is None or change.new > change.old
-
-
 def _deviation(case: Case, proposal: Proposal) -> str | None:
-    """No move towards risk where operation is already far from what it was trained on."""
-    if case.tau_persist is None or not towards_risk(case, proposal) or proposal.loop == "fast":
+    """Nothing where operation is already far from what it was trained on."""
+    if case.tau_persist is None or proposal.loop == "fast":
         return None
     for row in _rows(case, proposal) or case.layout.rows:
         finding = case.state.findings.get(f"row:{row}")
@@ -273,41 +242,50 @@ def _held_back(case: Case, proposal: Proposal) -> str | None:
     until_s = case.state.held_back.get(f"{proposal.move}|{proposal.scope}", 0.0)
     if now_s < until_s:
         return f"{proposal.move} in {proposal.scope} was undone; held back {until_s - now_s:.0f} s"
-    for change in proposal.changes:
-        equipment = case.point(change.point).equipment
-        if now_s < case.state.fast_holds.get(equipment, 0.0):
-            return f"{equipment} is held by the fast loop"
+    for _, point, _ in _each(case, proposal):
+        if now_s < case.state.fast_holds.get(point.equipment, 0.0):
+            return f"{point.equipment} is held by the fast loop"
     return None
 
 
 Rule = Callable[[Case, Proposal], str | None]
+RISK = True  # judges moves towards risk only: the safe direction is never blocked by it
 
-RULES: tuple[tuple[str, Rule], ...] = (
-    ("known", _known),  # first: every later rule may look its points up
-    ("mode", _mode),
-    ("interlock", _interlocks),
-    ("unit", _unit),
-    ("freshness", _fresh),
-    ("direction", _direction),
-    ("envelope", _envelope),
-    ("step", _step),
-    ("deadband", _deadband),
-    ("rate", _rate),
-    ("held_back", _held_back),
-    ("at_once", _at_once),
-    ("spread", _spread),
-    ("predicted", _predicted),
-    ("redundancy", _redundancy),
-    ("rack_power", _rack_power),
-    ("deviation", _deviation),
+RULES: tuple[tuple[str, Rule, bool], ...] = (
+    ("mode", _mode, False),
+    ("interlock", _interlocks, False),
+    ("unit", _unit, False),
+    ("freshness", _fresh, RISK),
+    ("direction", _direction, RISK),
+    ("envelope", _envelope, False),
+    ("step", _step, False),
+    ("deadband", _deadband, False),
+    ("rate", _rate, False),
+    ("held_back", _held_back, False),
+    ("at_once", _at_once, RISK),
+    ("spread", units.spread, RISK),
+    ("predicted", _predicted, RISK),
+    ("redundancy", units.loss, RISK),
+    ("rack_power", _rack_power, False),
+    ("deviation", _deviation, RISK),
 )
+
+
+def _objecting(case: Case, proposal: Proposal) -> Iterator[tuple[str, str]]:
+    """The rules that object, in order, each with its numbers."""
+    if numbers := _known(case, proposal):  # first: every other rule looks its points up
+        yield "known", numbers
+        return
+    risky = towards_risk(case, proposal)
+    for name, rule, risk_only in RULES:
+        if (risky or not risk_only) and (numbers := rule(case, proposal)):
+            yield name, numbers
 
 
 def judge(case: Case, proposal: Proposal, cycle: str) -> Verdict:
     """Permit a proposal, or deny it with the first rule that objects and its numbers."""
-    for name, rule in RULES:
-        if numbers := rule(case, proposal):
-            return Denial(proposal, name, numbers)
+    for name, numbers in _objecting(case, proposal):
+        return Denial(proposal, name, numbers)
     now_s = case.snapshot.now_s
     # A permit not used in time is void: the snapshot behind it is old.
     return Permit(proposal, cycle, now_s, now_s + case.layout.site.limits.permit_s)
@@ -315,6 +293,4 @@ def judge(case: Case, proposal: Proposal, cycle: str) -> Verdict:
 
 def objections(case: Case, proposal: Proposal) -> tuple[str, ...]:
     """Every rule that objects, for explanations: what advisory mode would have met."""
-    if numbers := _known(case, proposal):
-        return (f"known: {numbers}",)
-    return tuple(f"{name}: {n}" for name, rule in RULES[1:] if (n := rule(case, proposal)))
+    return tuple(f"{name}: {numbers}" for name, numbers in _objecting(case, proposal))

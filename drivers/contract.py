@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from config.site import Device, Point
-from control.types import Present, Reading
+from control.types import Lease, Outcome, Present, Reading
 
 
 class DriverError(Exception):
@@ -70,4 +70,26 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Let go of sockets. Never raises for a device that is gone."""
+        ...
+
+
+class Journal(Protocol):
+    """What the gate needs of the journal: intents made durable before the wire is touched."""
+
+    def held(self) -> dict[str, Lease]:
+        """The setpoints that may stand on a device because of us, by point."""
+        ...
+
+    def intend(
+        self, now_s: float, cycle: str, kind: str, device: Device, leases: Sequence[Lease]
+    ) -> int:
+        """Make the intent durable and return its number. Raises gate.JournalError."""
+        ...
+
+    def outcome(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> None:
+        """Record what came of an intent (0: none), and which leases still stand."""
+        ...
+
+    def renew(self, now_s: float, leases: Sequence[Lease]) -> None:
+        """Record leases with a later expiry. Raises gate.JournalError."""
         ...

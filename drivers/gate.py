@@ -14,12 +14,11 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
 from config.quantities import SAFE_DIRECTION
-from config.site import Device, Point, Writable
+from config.site import Point
 from control.types import (
     Applied,
     Change,
@@ -35,7 +34,7 @@ from control.types import (
     Target,
     Unknown,
 )
-from drivers.contract import Driver, DriverError, NotSent, Refused
+from drivers.contract import Driver, DriverError, Journal, NotSent, Refused
 
 log = structlog.get_logger(__name__)
 
@@ -45,28 +44,6 @@ Now = Callable[[], float]
 
 class JournalError(Exception):
     """The journal could not make a record durable: nothing may be written."""
-
-
-class Journal(Protocol):
-    """What the gate needs of the journal."""
-
-    def held(self) -> dict[str, Lease]:
-        """The setpoints that may stand on a device because of us, by point."""
-        ...
-
-    def intend(
-        self, now_s: float, cycle: str, kind: str, device: Device, leases: Sequence[Lease]
-    ) -> int:
-        """Make the intent durable and return its number. Raises JournalError."""
-        ...
-
-    def outcome(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> None:
-        """Record what came of an intent (0: none), and which leases still stand."""
-        ...
-
-    def renew(self, now_s: float, leases: Sequence[Lease]) -> None:
-        """Record leases with a later expiry. Raises JournalError."""
-        ...
 
 
 class Gate:
@@ -176,31 +153,24 @@ class Gate:
                 return self._failed(part, stride)
         if reason := self._refusal(permit, now()):  # looking took time: killed, disarmed, late
             return self._failed(part, reason)
+        proposal, before = permit.proposal, {key: self.held.get(key) for key in wanted}
         doubts = [
-            _lease(p, wanted[p.key], found[p.key], self.held.get(p.key), permit, now())
-            for p in points
+            _lease(p, wanted[p.key], found[p.key], before[p.key], permit, now()) for p in points
         ]
-        proposal = permit.proposal
         kind = f"protective:{proposal.move}" if proposal.kind == Kind.PROTECTIVE else proposal.move
         try:
             intent = self._journal.intend(now(), permit.cycle, kind, driver.device, doubts)
         except JournalError as error:
             return self._failed(part, f"journal: {error}")
-        before = {key: self.held.get(key) for key in wanted}
         self.held |= {x.point: x for x in doubts}
-        receipts = await self._send(driver, wanted, found)
-        outcomes = [
-            Outcome(receipts[x.point], _after_write(x, before[x.point], receipts[x.point]))
-            for x in doubts
-        ]
-        if self._record(now(), intent, outcomes):
-            return outcomes
-        reason = "the journal is lost: a change without a record does not stay"
-        return [
-            Outcome(Unknown(o.receipt.point, reason), o.lease)
-            if isinstance(o.receipt, Applied) else o
-            for o in outcomes
-        ]  # fmt: skip
+        sent = await self._send(driver, wanted, found)
+        after = [(x, sent[x.point], before[x.point]) for x in doubts]
+        outcomes = [Outcome(receipt, _after_write(x, old, receipt)) for x, receipt, old in after]
+        if not self._record(now(), intent, outcomes):
+            lost = "the journal is lost: a change without a record does not stay"
+            outcomes = [replace(o, receipt=Unknown(o.receipt.point, lost))
+                        if isinstance(o.receipt, Applied) else o for o in outcomes]  # fmt: skip
+        return outcomes
 
     async def _end(
         self, driver: Driver, leases: Sequence[Lease], target: Target, now: Now
@@ -213,24 +183,18 @@ class Gate:
             return _unknown(leases, f"can't be read before giving back: {error}")
         values = {x.point: ending_value(points[x.point], x, target, now()) for x in leases}
         slots = {k: _slot(points[k], found[k]) for k in values}
-        if any(s is None and not _limits(points[k]).relinquish for k, s in slots.items()):
+        if any(s is None and not points[k].limits.relinquish for k, s in slots.items()):
             return _unknown(leases, "its present value can't be read")
         if not all(_ours(points[x.point], x, slots[x.point]) for x in leases):
             # An operator's, and what is one change is theirs as a whole.
-            why = "changed by another hand"
-            yielded = [Outcome(_overridden(k, found[k], why), None) for k in values]
-            self._record(now(), 0, yielded)
-            return yielded
-        there = {k: points[k].same(slots[k], value) for k, value in values.items()}
-        if all(x.certain and there[x.point] for x in leases):
+            theirs = [_overridden(k, found[k], "changed by another hand") for k in values]
+            return self._without_a_write(now(), [Outcome(receipt, None) for receipt in theirs])
+        if all(x.certain and points[x.point].same(slots[x.point], values[x.point]) for x in leases):
             # Nothing to write. After a doubt there is: a late write could still land.
             stands = [(x, Applied(x.point, _number(found[x.point].value))) for x in leases]
-            done = [Outcome(r, _after_ending(x, x, target, r)) for x, r in stands]
-            self._record(now(), 0, done)
-            return done
-        doubts = [
-            _ending(points[x.point], x, values[x.point], found[x.point], now()) for x in leases
-        ]
+            done = [Outcome(receipt, _after_ending(x, x, target, receipt)) for x, receipt in stands]
+            return self._without_a_write(now(), done)
+        doubts = [_ending(x, values[x.point], slots[x.point], now()) for x in leases]
         intent = 0
         try:
             intent = self._journal.intend(
@@ -248,6 +212,10 @@ class Gate:
             for x, doubt in zip(leases, doubts, strict=True)
         ]
         self._record(now(), intent, outcomes)
+        return outcomes
+
+    def _without_a_write(self, now_s: float, outcomes: list[Outcome]) -> list[Outcome]:
+        self._record(now_s, 0, outcomes)
         return outcomes
 
     def _failed(self, changes: Sequence[Change], reason: str) -> list[Outcome]:
@@ -297,7 +265,7 @@ def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> fl
     """
     if target is Target.PREVIOUS:
         return lease.previous
-    bounds = _limits(point)
+    bounds = point.limits
     if bounds.relinquish:
         return None
     safe, direction = bounds.safe_value, SAFE_DIRECTION.get(point.quantity, 0)
@@ -311,19 +279,14 @@ def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> fl
     return max(safe, lease.baseline, key=lambda value: value * direction)
 
 
-def _limits(point: Point) -> Writable:
-    assert point.writable is not None  # on the allow-list, or it could never have been leased
-    return point.writable
-
-
 def _slot(point: Point, found: Present) -> float | None:
     """What the device holds where we write: our slot, or the value itself."""
-    return found.ours if _limits(point).relinquish else found.value
+    return found.ours if point.limits.relinquish else found.value
 
 
 def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:
     """Why going from what the device holds now to `new` is not allowed, or None."""
-    old, most = _number(found.value), _limits(point).max_step
+    old, most = _number(found.value), point.limits.max_step
     if kind == Kind.PROTECTIVE:
         towards = (new - old) * SAFE_DIRECTION.get(point.quantity, 0) > 0 or point.same(old, new)
         return None if towards else f"{point.key}: {old:g} -> {new:g} is not towards safety"
@@ -368,10 +331,10 @@ def _lease(
                    proposal=id_, certain=False, instead=slot)  # fmt: skip
 
 
-def _ending(point: Point, lease: Lease, value: float | None, found: Present, now_s: float) -> Lease:
+def _ending(lease: Lease, value: float | None, slot: float | None, now_s: float) -> Lease:
     """The lease while it is being ended: the device may hold what it did, or what we write."""
     kept = lease.value if value is None else value
-    return replace(lease, value=kept, instead=_slot(point, found), taken_s=now_s, certain=False)
+    return replace(lease, value=kept, instead=slot, taken_s=now_s, certain=False)
 
 
 def _after_write(doubt: Lease, before: Lease | None, receipt: Receipt) -> Lease | None:
@@ -410,7 +373,7 @@ def _taken(point: Point, lease: Lease | None, found: Present, driver: Driver) ->
     if lease is not None and not _ours(point, lease, slot):
         lost = "our slot was emptied" if slot is None else "changed by another hand"
         return _overridden(point.key, found, lost)
-    if not _limits(point).relinquish:
+    if not point.limits.relinquish:
         return None
     if found.slots is False:
         return Failed(point.key, "has no priority array: set relinquish = false and a safe_value")
