@@ -73,7 +73,7 @@ async def heatmap(request: Request, match: Match = None) -> Response:
     return _tagged(request, match, views.heatmap)
 
 
-@router.get("/points")
+@router.get("/points", response_model=m.Points, responses=NOT_CHANGED)
 async def points(
     request: Request,
     quantity: Annotated[str | None, Query(max_length=64)] = None,
@@ -82,10 +82,16 @@ async def points(
     device: Annotated[str | None, Query(max_length=64)] = None,
     after: Annotated[str | None, Query(max_length=130)] = None,
     limit: Annotated[int, Query(ge=1, le=5_000)] = 500,
-) -> m.Points:
+    match: Match = None,
+) -> Response:
     """Points with their last readings, in the order of their keys."""
-    context = context_of(request)
     wanted = {"quantity": quantity, "row": row, "rack": rack, "device": device}
+    return _tagged(request, match, lambda context: _points(context, wanted, after, limit))
+
+
+def _points(
+    context: Context, wanted: dict[str, str | None], after: str | None, limit: int
+) -> m.Points:
     keys = sorted(
         key
         for key, p in context.site.points.items()

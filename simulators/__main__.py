@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--stay", action="store_true", help="keep the devices up after --hours, until a signal"
     )
+    p.add_argument("--post", metavar="URL", help="the API of an agent (http://127.0.0.1:8790): room"
+                   " sensors post to its /telemetry; --write-config then has the device and [api]")  # fmt: skip
     p.add_argument("--json", action="store_true", help="JSON lines (ready, end) on stdout")
     return p
 
@@ -54,7 +56,7 @@ def main() -> int:
     a = parser().parse_args()
     options = Options(
         a.scenario, a.seed, a.speed, a.hours, a.warmup_s, a.step_s, a.day, a.start_hour, a.trace,
-        a.port_base, a.write_config, a.summary, a.json, a.stay,
+        a.port_base, a.write_config, a.summary, a.json, a.stay, a.post,
     )  # fmt: skip
     return asyncio.run(run(options))
 

@@ -10,9 +10,10 @@ from simulators.devices.base import Server
 from simulators.devices.control import Control
 from simulators.devices.http import HttpServer, exporter, router
 from simulators.devices.modbus import ModbusUnit
+from simulators.devices.pusher import Pusher
 from simulators.devices.snmp import SnmpV2cPdu, SnmpV3Pdu
 from simulators.secrets import Secrets
-from simulators.site import CONTROL_OFFSET, DEFAULT_PORT_BASE, SiteDevice, devices
+from simulators.site import CONTROL_OFFSET, DEFAULT_PORT_BASE, SiteDevice, devices, sensors
 from simulators.world import World
 
 
@@ -34,14 +35,27 @@ def _server(device: SiteDevice, world: World, secrets: Secrets) -> Server:
 
 
 class Park:
-    """The devices of a hall. `servers` by device id, `control` beside them."""
+    """The devices of a hall. `servers` by device id, `control` beside them.
 
-    def __init__(self, world: World, secrets: Secrets, port_base: int = DEFAULT_PORT_BASE) -> None:
+    post: the base URL of an agent's API that room sensors post to; none without it. Raises
+    ValueError when it is no such URL.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        secrets: Secrets,
+        port_base: int = DEFAULT_PORT_BASE,
+        post: str | None = None,
+    ) -> None:
         self.world = world
         self.port_base = port_base
         self.servers: dict[str, Server] = {
             d.id: _server(d, world, secrets) for d in devices(port_base)
         }
+        if post is not None:
+            pusher = Pusher(sensors, post, secrets.push, world)
+            self.servers[pusher.device.id] = pusher
         self.running: set[str] = set()
         port = port_base + CONTROL_OFFSET if port_base else 0
         place = SiteDevice("control", "control", "127.0.0.1", port, ())

@@ -14,9 +14,9 @@ from pathlib import Path
 from simulators.devices.base import free_port
 from simulators.hall import Hall
 from simulators.park import Park
-from simulators.secrets import from_environment
+from simulators.secrets import Secrets, from_environment
 from simulators.site import BACNET_CLIENT_OFFSET
-from simulators.site_file import write_site
+from simulators.site_file import Places, write_site
 from simulators.world import World
 
 _CATCH_UP_S = 0.25  # how much lag is made up for; the rest slows the hall down
@@ -40,6 +40,7 @@ class Options:
     summary: Path | None
     as_json: bool
     stay: bool = False
+    post: str | None = None
 
 
 def make_hall(o: Options) -> Hall:
@@ -107,11 +108,12 @@ def _announce(report: Report, park: Park, o: Options) -> None:
     report.event("ready", control=control, devices=places, utc=hall.utc.isoformat())
 
 
-def _write_config(report: Report, park: Park, path: Path) -> None:
+def _write_config(report: Report, park: Park, path: Path, secrets: Secrets) -> None:
     base = park.port_base
     port = base + BACNET_CLIENT_OFFSET if base else free_port("127.0.0.2")
-    secrets = from_environment()
-    for line in write_site(path, park.devices, secrets, f"127.0.0.2:{port}"):
+    api = next((f"{d.host}:{d.port}" for d in park.devices if d.protocol == "push"), "")
+    places = Places(f"127.0.0.2:{port}", park.control.device.url, api)
+    for line in write_site(path, park.devices, secrets, places):
         report.warn(line)
 
 
@@ -120,10 +122,11 @@ async def run(o: Options) -> int:
     report = Report(o.as_json)
     try:
         world = World(make_hall(o))
+        secrets = from_environment()
+        park = Park(world, secrets, o.port_base, o.post)
     except (ValueError, OSError) as error:
         report.warn(f"skadi sim: {error}")
         return 2
-    park = Park(world, from_environment(), o.port_base)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,7 +138,7 @@ async def run(o: Options) -> int:
         return 1
     try:
         if o.write_config is not None:
-            _write_config(report, park, o.write_config)
+            _write_config(report, park, o.write_config, secrets)
         _announce(report, park, o)
         await pace(world, o.speed, stop)
         truth = world.hall.truth()

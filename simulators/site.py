@@ -63,7 +63,14 @@ class Share:
     row: str | None = None
 
 
-Wire = Register | BacnetObject | Oid | Metric | Share
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A value that the device sends by itself; `source` is the point of the hall it measures."""
+
+    source: str
+
+
+Wire = Register | BacnetObject | Oid | Metric | Share | Pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +280,18 @@ def _router(port: int) -> SiteDevice:
         for k in (KNOBS["batch_window_ms"], KNOBS["admission_pct"])
     ]
     return SiteDevice("router", "workload-http", "127.0.0.71", port, tuple(points))
+
+
+def sensors(host: str, port: int) -> SiteDevice:
+    """Return the gateway of wireless room sensors: it posts to an agent's API at host:port."""
+    points = [
+        WirePoint(f"sensors/zone_c.{row}", "zone_c", "degC", Pushed(f"bms/zone_c.{row}"), row)
+        for row in ROWS
+    ]
+    points.append(
+        WirePoint("sensors/humidity_pct", "humidity_pct", "%", Pushed("bms/humidity_pct"))
+    )
+    return SiteDevice("sensors", "push", host, port, tuple(points))
 
 
 def devices(port_base: int = DEFAULT_PORT_BASE) -> list[SiteDevice]:

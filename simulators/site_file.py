@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simulators.secrets import ENV_AUTH, ENV_COMMUNITY, ENV_PRIV, Secrets
+from simulators.secrets import ENV_API, ENV_AUTH, ENV_COMMUNITY, ENV_PRIV, ENV_PUSH, Secrets
 from simulators.site import (
     BMS_INSTANCE,
     BacnetObject,
     Metric,
     Oid,
+    Pushed,
     Register,
     Share,
     SiteDevice,
@@ -89,8 +90,14 @@ persist_ticks = 6
 # [mqtt]
 # url = "mqtt://127.0.0.1:1883"
 
-# [api]
-# listen = "127.0.0.1:8790"
+"""
+
+# In the file as it is where something posts to the API, as comments otherwise.
+_API: Final = """\
+[api]
+listen = {listen}
+simulator_url = {control}   # POST /demo/scenario reaches the simulated hall there
+tokens = [{ name = "operator", role = "operator", token = { env = {token} } }]
 """
 
 _TAIL: Final = """
@@ -147,6 +154,8 @@ def _wire_keys(point: WirePoint) -> dict[str, object]:
             return metric
         case Share(knob, _):
             return {"knob": knob}
+        case Pushed():
+            return {}
 
 
 def _scale(scale: float) -> dict[str, object]:
@@ -180,6 +189,8 @@ def _device(device: SiteDevice, bacnet_client: str, user: str) -> Iterable[str]:
     keys: dict[str, object] = {"id": device.id, "protocol": device.protocol}
     if device.protocol in ("prometheus", "workload-http"):
         keys["url"] = device.url
+    elif device.protocol == "push":
+        keys["token"] = {"env": ENV_PUSH}
     else:
         keys |= {"host": device.host, "port": device.port}
     if device.protocol == "modbus-tcp":
@@ -215,23 +226,39 @@ def _auth(device: SiteDevice, user: str) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the agent's BACnet side may bind (host:port), the simulators' control URL, and where
+    the agent's API is posted to (host:port; empty: nobody does)."""
+
+    bacnet_client: str
+    control: str = "http://127.0.0.1:15881"
+    api: str = ""
+
+
+def _api(places: Places) -> str:
+    text = _API.replace("{listen}", _toml(places.api or "127.0.0.1:8790"))
+    text = text.replace("{control}", _toml(places.control)).replace("{token}", _toml(ENV_API))
+    return text if places.api else "".join(f"# {line}\n" for line in text.splitlines())
+
+
 def site_text(
-    devices: Iterable[SiteDevice], secrets: Secrets, data_dir: str, bacnet_client: str
+    devices: Iterable[SiteDevice], secrets: Secrets, data_dir: str, places: Places
 ) -> str:
-    """Return the whole site file. bacnet_client: host:port the agent's BACnet side may bind."""
+    """Return the whole site file."""
     head = _HEAD.replace("{env}", ", ".join(secrets.environment()))
-    lines = [head.replace("{data_dir}", _toml(data_dir))]
+    lines = [head.replace("{data_dir}", _toml(data_dir)) + _api(places)]
     for device in devices:
-        lines += _device(device, bacnet_client, secrets.v3_user)
+        lines += _device(device, places.bacnet_client, secrets.v3_user)
     return "\n".join(lines) + "\n" + _TAIL
 
 
 def write_site(
-    path: Path, devices: Iterable[SiteDevice], secrets: Secrets, bacnet_client: str
+    path: Path, devices: Iterable[SiteDevice], secrets: Secrets, places: Places
 ) -> list[str]:
     """Write the site file, and .env beside it if there is none. Returns what to tell people."""
     data_dir = str(path.resolve().parent / "skadi-data")
-    path.write_text(site_text(devices, secrets, data_dir, bacnet_client), encoding="utf-8")
+    path.write_text(site_text(devices, secrets, data_dir, places), encoding="utf-8")
     told = [f"wrote {path}"]
     beside = path.parent / ".env"
     lines = [f"{name}={value}" for name, value in secrets.environment().items()]

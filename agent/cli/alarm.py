@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
+from agent.cli.call import reach
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
-from config.loader import load_site
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
@@ -15,20 +15,6 @@ UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 @click.group()
 def alarm() -> None:
     """List, acknowledge and shelve the alarms of a running agent."""
-
-
-def _call(config_path: Path, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    from agent.local import ask
-
-    try:
-        reply = ask(Path(load_site(config_path).agent.data_dir), operation, arguments)
-    except ConnectionError as error:
-        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
-    if not reply["ok"]:
-        code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
-        fail(str(reply["detail"].get("reason", "refused")), code)
-    detail: dict[str, Any] = reply["detail"]
-    return detail
 
 
 def _show(alarms: list[dict[str, Any]], as_json: bool) -> None:
@@ -48,7 +34,7 @@ def _show(alarms: list[dict[str, Any]], as_json: bool) -> None:
 @json_option
 def list_(config_path: Path, as_json: bool) -> None:
     """All alarms that stand, the worst first."""
-    _show(_call(config_path, "status", {})["alarms"], as_json)
+    _show(reach(config_path, "status", {})["alarms"], as_json)
 
 
 @alarm.command()
@@ -57,7 +43,7 @@ def list_(config_path: Path, as_json: bool) -> None:
 @click.argument("name", metavar="ID")
 def ack(config_path: Path, as_json: bool, name: str) -> None:
     """Say that somebody has seen alarm ID."""
-    _show(_call(config_path, "alarm.ack", {"id": name})["alarms"], as_json)
+    _show(reach(config_path, "alarm.ack", {"id": name})["alarms"], as_json)
 
 
 @alarm.command()
@@ -74,7 +60,7 @@ def shelve(config_path: Path, as_json: bool, name: str, for_: str, reason: str) 
     if unit not in UNITS_S or not digits.isascii() or not digits.isdigit() or len(digits) > 6:
         fail(f"--for {for_!r}: write 30m or 2h", Exit.USAGE)
     body = {"id": name, "duration_s": int(digits) * UNITS_S[unit], "reason": reason}
-    _show(_call(config_path, "alarm.shelve", body)["alarms"], as_json)
+    _show(reach(config_path, "alarm.shelve", body)["alarms"], as_json)
 
 
 @alarm.command()
@@ -83,4 +69,4 @@ def shelve(config_path: Path, as_json: bool, name: str, for_: str, reason: str) 
 @click.argument("name", metavar="ID")
 def unshelve(config_path: Path, as_json: bool, name: str) -> None:
     """Call for alarm ID again."""
-    _show(_call(config_path, "alarm.unshelve", {"id": name})["alarms"], as_json)
+    _show(reach(config_path, "alarm.unshelve", {"id": name})["alarms"], as_json)

@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from agent.audit import read_entries, verify
+from agent.cli.call import reach
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
-from agent.local import KILL_FILE, ask
+from agent.local import KILL_FILE
 from config.loader import load_site, site_environment
 from drivers.gate import JournalError
 
@@ -26,15 +27,8 @@ def _folder(config_path: Path) -> Path:
 def _call(
     config_path: Path, operation: str, arguments: dict[str, Any], as_json: bool
 ) -> dict[str, Any]:
-    """Ask the agent; a refusal ends with 77, silence with 75."""
-    try:
-        reply = ask(_folder(config_path), operation, arguments)
-    except ConnectionError as error:
-        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
-    if not reply["ok"]:
-        code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
-        fail(str(reply["detail"].get("reason", "refused")), code)
-    detail: dict[str, Any] = reply["detail"]
+    """Ask the agent, and print its answer where JSON is wanted."""
+    detail = reach(config_path, operation, arguments)
     if as_json:
         print_json(detail)
     return detail

@@ -1,7 +1,6 @@
 """What an independent client hears of the agent, and that no broker can disturb it."""
 
 import asyncio
-import datetime
 import gc
 import math
 import signal
@@ -16,10 +15,6 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -32,6 +27,7 @@ from agent.mirror_payload import topic_word
 from control.types import Quality, Reading
 from tests.agent import make
 from tests.agent.mosquitto import Listener, Mosquitto
+from tests.certs import certificate
 from tests.peers import free_port, peer, until
 
 T0 = 1_700_000_000.0
@@ -369,33 +365,6 @@ async def test_passwords(tmp_path: Path) -> None:
         assert "Not authorized" in str(logs)
         assert "MQTT is not set" in str(logs)
         assert "wr0ng" not in str(logs)
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself; its file and its key's."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    files = folder / f"{name}.crt", folder / f"{name}.key"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
 
 
 async def connects(url: str, ca: Path | None) -> bool:

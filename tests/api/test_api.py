@@ -1,5 +1,6 @@
 """The HTTP API over real sockets, on an agent that runs a whole hall."""
 
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.api import Api, ApiError
 from agent.clock import utc
 from agent.operations import OPERATIONS
-from config.surfaces import ApiSection
-from tests.api.make import ENVIRON, House, bearer, get, hall_site, house, post
+from config.surfaces import ApiSection, ApiTlsSection
+from tests.api.make import ENVIRON, House, api_section, bearer, get, hall_site, house, post
+from tests.certs import certificate
 
 
 @pytest.fixture
@@ -41,8 +43,10 @@ async def test_an_unchanged_answer_is_304_and_a_changed_one_is_not(hall: House) 
     async with aiohttp.ClientSession() as session:
         async with session.get(hall.url + "/heatmap") as first:
             tag = first.headers["ETag"]
-        async with session.get(hall.url + "/heatmap", headers={"If-None-Match": tag}) as second:
-            assert (second.status, await second.read()) == (304, b"")
+        for path in ("/heatmap", "/state/overview", "/points?row=A"):
+            known = {"If-None-Match": tag}
+            async with session.get(hall.url + path, headers=known) as second:
+                assert (second.status, await second.read()) == (304, b"")
         await hall.minutes(0.2)
         async with session.get(hall.url + "/heatmap", headers={"If-None-Match": tag}) as third:
             assert third.status == 200
@@ -348,6 +352,27 @@ async def test_a_weak_or_missing_token_stops_the_start(hall: House) -> None:
         Api(hall.agent, hall.hub, "0", environ={**ENVIRON, "VIEWER": "short"})
     with pytest.raises(ApiError, match="VIEWER is not set"):
         Api(hall.agent, hall.hub, "0", environ={})
+
+
+async def test_an_exposed_api_speaks_tls_only_and_reading_takes_a_token(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path, "localhost")
+    tls = ApiTlsSection(cert_file=str(cert), key_file=str(key))
+    api = api_section(tls=tls).model_copy(update={"listen": "0.0.0.0:0"})
+    trust = ssl.create_default_context(cafile=str(cert))
+    async with house(tmp_path, hall_site(tmp_path, api=api)) as hall:
+        port = hall.url.rpartition(":")[2]
+        url = f"https://localhost:{port}/state/overview"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url, ssl=trust) as bare:
+                assert bare.status == 401
+            async with session.get(url, ssl=trust, headers=bearer("viewer")) as told:
+                assert told.status == 200
+            async with session.get(f"https://localhost:{port}/healthz", ssl=trust) as alive:
+                assert alive.status == 200
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect(f"wss://localhost:{port}/ws/events", ssl=trust)
+            with pytest.raises(aiohttp.ClientError):
+                await session.get(f"http://127.0.0.1:{port}/healthz")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 from agent.clock import utc
 from agent.command_link import CommandLink
 from agent.commands import MOST_BYTES, NOTES, REMEMBERED, Inbox
-from agent.local import LocalDoor, ask
+from agent.local import LocalDoor
 from agent.operations import OPERATIONS
 from config.schema import MqttSection
 from tests.agent.mosquitto import Listener, Mosquitto
@@ -63,8 +64,19 @@ class Doors:
         return False, status == 403, body["error"]["message"]
 
     async def cli(self, name: str, arguments: dict[str, Any]) -> tuple[bool, bool, Any]:
-        reply = await asyncio.to_thread(ask, self.folder, name, arguments)
-        return _told(reply)
+        site = self.folder / "site.toml"
+        site.write_text(
+            f'config_version = 1\n[site]\nid = "x"\n[agent]\ndata_dir = "{self.folder}"\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent", "call", "-c", str(site), "--json", name,
+            json.dumps(arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        if process.returncode == 0:
+            return True, False, json.loads(out)
+        assert process.returncode in (1, 77), err.decode()
+        return False, process.returncode == 77, err.decode().removeprefix("skadi: ").strip()
 
     async def mqtt(self, name: str, arguments: dict[str, Any]) -> tuple[bool, bool, Any]:
         message = envelope(self.hall, f"{name}-{self.hall.hub.seq:08}", name, arguments)

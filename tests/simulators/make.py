@@ -10,7 +10,13 @@ from simulators.park import Park
 from simulators.secrets import Secrets
 from simulators.world import World
 
-SECRETS = Secrets("test-community", "auth-password-1", "priv-password-1")
+SECRETS = Secrets(
+    "test-community",
+    "auth-password-1",
+    "priv-password-1",
+    "push-token-0123456",
+    "api-token-0123456",
+)
 
 
 def everywhere(

@@ -15,7 +15,7 @@ from config.loader import load_site
 from simulators.hall import Hall
 from simulators.secrets import from_environment
 from simulators.site import devices
-from simulators.site_file import MANNERS, site_text
+from simulators.site_file import MANNERS, Places, site_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,7 +102,9 @@ async def test_a_taken_port_is_named_with_the_way_out() -> None:
 def test_the_site_file_covers_the_plant_and_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_text(
-        site_text(devices(), from_environment({}), str(tmp_path / "data"), "127.0.0.2:15900")
+        site_text(
+            devices(), from_environment({}), str(tmp_path / "data"), Places("127.0.0.2:15900")
+        )
     )
     site = load_site(path, {})
     plant = {p.id: p for p in Hall().points()}

@@ -1,0 +1,67 @@
+"""`skadi call`: any operation of the table on a running agent, by its name, with JSON arguments.
+
+What HTTP does with POST /operations/NAME and MQTT with a command: the same call, the same audit.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.exits import Exit, fail, print_json
+from agent.cli.options import config_option, json_option
+from agent.local import ask
+from config.loader import load_site
+
+
+def reach(config_path: Path, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ask the running agent; its answer's detail. A refusal ends with 77, silence with 75."""
+    folder = Path(load_site(config_path).agent.data_dir)
+    try:
+        reply = ask(folder, operation, arguments)
+    except ConnectionError as error:
+        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
+    if not reply["ok"]:
+        code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
+        fail(str(reply["detail"].get("reason", "refused")), code)
+    detail: dict[str, Any] = reply["detail"]
+    return detail
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("operation", required=False)
+@click.argument("arguments", required=False, metavar="[JSON]", default="{}")
+def call(config_path: Path, as_json: bool, operation: str | None, arguments: str) -> None:
+    """Call OPERATION with arguments as a JSON object; without a name, list what there is."""
+    if operation is None:
+        _list(as_json)
+        return
+    try:
+        given = json.loads(arguments)
+    except (ValueError, RecursionError) as error:
+        fail(f"{arguments[:80]!r} is no JSON: {error}", Exit.USAGE)
+    if not isinstance(given, dict):
+        fail(f"""{arguments[:80]!r}: give an object, as '{{"point": "crac-a1/fan"}}'""", Exit.USAGE)
+    detail = reach(config_path, operation, given)
+    if as_json:
+        print_json(detail)
+    else:
+        click.echo(json.dumps(detail, indent=2, ensure_ascii=False, default=str))
+
+
+def _list(as_json: bool) -> None:
+    from agent.operations import OPERATIONS
+
+    operations = OPERATIONS.values()
+    if as_json:
+        print_json([
+            {"operation": o.name, "role": o.role, "changes": o.changes,
+             "arguments": o.arguments.model_json_schema()}
+            for o in operations
+        ])  # fmt: skip
+        return
+    for o in operations:
+        click.echo(f"{o.name:18} {o.role:9} {', '.join(sorted(o.arguments.model_fields))}")
