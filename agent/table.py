@@ -7,6 +7,7 @@ it hands out.
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ MISSING = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 MAX_COLUMNS = 10_000
 MAX_CELL = 1_000
 SEPARATORS = ";,\t|"
+_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 class TableError(ValueError):
@@ -31,10 +33,11 @@ class Layout:
     """How to read a CSV: `sep` ("" finds it in the header), the time column, columns to leave out.
 
     Without `time_column`, a first column of dates is taken for it. `only` names the columns wanted,
-    when the rest does not matter.
+    when the rest does not matter. `decimal` is the decimal mark ("" finds it in the first row).
     """
 
     sep: str = ""
+    decimal: str = ""
     time_column: str = ""
     ignore: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -62,7 +65,10 @@ class Table:
             csv.field_size_limit(MAX_CELL)
             self._reader = csv.reader(self._file, delimiter=self._sep, strict=True)
             self._names = self._header()
-            self._time, self._wanted = self._choose(layout, second.split(self._sep)[0])
+            cells = second.split(self._sep)
+            comma = self._sep != "," and any(map(_COMMA.fullmatch, cells))
+            self._decimal = layout.decimal or ("," if comma else ".")
+            self._time, self._wanted = self._choose(layout, cells[0])
         except BaseException:
             self._file.close()
             raise
@@ -99,7 +105,7 @@ class Table:
             except csv.Error as error:
                 raise self._error(self._reader.line_num, "", str(error)) from error
             except UnicodeDecodeError as error:
-                text = f"not UTF-8 text ({error.reason})"
+                text = f"not UTF-8 text ({error.reason}): save it as UTF-8"
                 raise self._error(self._reader.line_num + 1, "", text) from error
             yield self._reader.line_num, cells
 
@@ -107,19 +113,16 @@ class Table:
         try:
             lines = [self._file.readline(MAX_COLUMNS * MAX_CELL) for _ in range(2)]
         except UnicodeDecodeError as error:
-            raise self._error(1, "", f"not UTF-8 text ({error.reason})") from error
+            text = f"not UTF-8 text ({error.reason}): save it as UTF-8"
+            raise self._error(1, "", text) from error
         self._file.seek(0)
         return lines[0], lines[1]
 
     def _header(self) -> list[str]:
         _, cells = next(self._lines(), (1, []))
-        header = [name.strip() for name in cells]
-        if len(header) > MAX_COLUMNS or not any(header):
+        if len(cells) > MAX_COLUMNS or not any(map(str.strip, cells)):
             raise self._error(1, "", "no header line with column names")
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise self._error(1, twice[0] or "(no name)", "appears twice in the header")
-        return header
+        return [name.strip() or f"column {i + 1}" for i, name in enumerate(cells)]
 
     def _choose(self, layout: Layout, first_cell: str) -> tuple[int | None, list[int]]:
         """Where the time is, and which columns to read, in the order to hand them out."""
@@ -137,25 +140,37 @@ class Table:
         ]
         if not wanted:
             raise self._error(1, "", "no column is left to read")
+        used = [header[i] for i in wanted] + ([] if time is None else [header[time]])
+        if twice := next((name for name in used if header.count(name) > 1), None):
+            raise self._error(1, twice, "appears twice in the header; leave it out with --ignore")
         return time, wanted
 
     def _number(self, line: int, column: int, cell: str) -> float:
-        value = _number(cell)
+        value = self._parsed(cell)
         if value is None:
             hint = "name it with --time-column or --ignore if it is not a measurement"
+            if _COMMA.fullmatch(cell):
+                hint = "give --decimal , if that is a decimal comma"
             raise self._error(line, self._names[column], f"{cell[:40]!r} is not a number; {hint}")
         return value
+
+    def _parsed(self, cell: str) -> float | None:
+        """The cell as a number, NaN where missing, None where it is something else."""
+        if self._decimal == ",":
+            return None if "." in cell else _number(cell.replace(",", "."))
+        return _number(cell)
 
     def _when(self, line: int, cells: Sequence[str]) -> float | None:
         if self._time is None:
             return None
         cell = cells[self._time]
-        when = _number(cell)
+        when = self._parsed(cell)
         when = _date(cell) if when is None else when
         if when is None or not math.isfinite(when):
             raise self._error(
-                line, self._names[self._time], f"{cell[:40]!r} is not a time (ISO 8601 or seconds)"
-            )
+                line, self._names[self._time],
+                f"{cell[:40]!r} is not a time (ISO 8601 or seconds); rows are enough: --ignore it",
+            )  # fmt: skip
         return when
 
     def _error(self, line: int, column: str, text: str) -> TableError:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control import ims, ims_calibrate, ims_frame
-from control.ims_model import ImsModel, signed
+from control.ims_model import MAX_FEATURES, ImsModel, signed
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -88,7 +88,8 @@ def train(
     cube, names, dropped = _checked(rows_in, feature_names, units)
     own = _unit_offsets(cube)
     cube -= own
-    taken = _without_gross(cube)
+    step = _resolution(cube)
+    taken = _without_gross(cube, step)
     context = tuple(n for n in options.context if n in names)
     middle, slopes = _explain(cube, [names.index(n) for n in context])
     noise = ims_frame.jump_noise(ims_frame.differences((cube - middle) @ slopes))
@@ -98,9 +99,10 @@ def train(
         raise TrainingError(f"{len(rows)} rows are left after smoothing: give more rows")
     noise *= np.sqrt(options.alpha / (2.0 - options.alpha))
     seen, rows = len(rows), _thin(rows)
-    keep = ims_frame.belongs(rows, noise)
+    step = step @ np.abs(slopes)
+    keep = ims_frame.belongs(rows, noise, step)
     rows = rows[keep]
-    base, taus = _chosen(_Base(names, context, middle, slopes, noise, seen, options), rows)
+    base, taus = _chosen(_Base(names, context, middle, slopes, noise, step, seen, options), rows)
     factor = ims_calibrate.margin(taus, options.margin, seen)
     low, high = np.nanpercentile(cube.reshape(-1, len(names)), [0.5, 99.5], axis=0)
     facts: dict[str, str | int | float] = {
@@ -137,6 +139,8 @@ def _checked(
     keep = np.isfinite(cube).mean(axis=(0, 1)) >= MIN_KNOWN
     names = tuple(n for n, k in zip(feature_names, keep, strict=True) if k)
     dropped = [n for n, k in zip(feature_names, keep, strict=True) if not k]
+    if len(names) > MAX_FEATURES:
+        raise TrainingError(f"{len(names)} features; at most {MAX_FEATURES}: leave some out")
     if not names:
         raise TrainingError("no feature is known in half of the rows: nothing to learn from")
     cube = np.ascontiguousarray(cube[:, :, keep])
@@ -162,7 +166,14 @@ def _unit_offsets(cube: Floats) -> Floats:
     return offsets
 
 
-def _without_gross(cube: Floats) -> int:
+def _resolution(cube: Floats) -> Floats:
+    """The finest step that any unit shows of each feature (f,)."""
+    steps = [ims_frame.resolution(u[np.isfinite(u.sum(axis=1))]) for u in cube.swapaxes(0, 1)]
+    finest: Floats = np.min([np.where(s > 0, s, np.inf) for s in steps], axis=0)
+    return np.where(np.isfinite(finest), finest, 0.0)
+
+
+def _without_gross(cube: Floats, step: Floats) -> int:
     """Blank out (in place) rows that can't be nominal; says how many."""
     flat = cube.reshape(-1, cube.shape[2])
     whole = np.flatnonzero(np.isfinite(flat.sum(axis=1)))
@@ -171,7 +182,8 @@ def _without_gross(cube: Floats) -> int:
             f"{len(whole)} rows have every feature; at least {MIN_ROWS} are needed: leave out "
             f"features that are often missing"
         )
-    out = whole[ims_frame.gross(flat[whole], ims_frame.jump_noise(ims_frame.differences(cube)))]
+    noise = ims_frame.jump_noise(ims_frame.differences(cube))
+    out = whole[ims_frame.gross(flat[whole], noise, step)]
     flat[out] = np.nan
     return len(out)
 
@@ -219,11 +231,12 @@ class _Base:
     middle: Floats
     slopes: Floats
     noise: Floats
+    step: Floats
     count: int
     options: TrainOptions
 
     def fit(self, rows: Floats) -> ImsModel:
-        at = ims_frame.frame(rows, self.noise, self.count)
+        at = ims_frame.frame(rows, self.noise, self.count, self.step)
         z = (rows - at.centre) / at.scale
         centres, widths, support = _regions(_thin(z, REGION_ROWS), self.options)
         return ImsModel(
@@ -247,7 +260,7 @@ class _Base:
     def judge(self, rows: Floats, others: Floats) -> Floats:
         """D (n,) of `others` (n, f) by a model of `rows`, both smoothed and explained."""
         model = self.fit(rows)
-        scale = ims_frame.frame(rows, self.noise, self.count).scale
+        scale = ims_frame.frame(rows, self.noise, self.count, self.step).scale
         return ims.score_scaled(model, others / scale).deviation
 
 

@@ -24,6 +24,7 @@ TRUSTED_SAMPLES = 400.0
 GROSS = 5.0  # raw rows further out than this many spreads are not trained on
 TRIM = 3.0  # smoothed rows whose D is this many times the median D are left out
 REGIME = 0.15  # a larger share than this is another regime, not dirt: it stays
+UNIFORM = 12**-0.5  # standard deviation of what rounding to one step takes away
 _NORMAL = NormalDist()
 
 
@@ -59,34 +60,54 @@ def differences(cube: Floats) -> Floats:
     )
 
 
-def gross(rows: Floats, noise: Floats) -> Bools:
-    """Which of `rows` (n, f) are so far out in some feature that they can't be nominal."""
+def resolution(rows: Floats) -> Floats:
+    """The smallest step between two values of each feature (f,) in `rows` (n, f); 0 for a constant.
+
+    A sensor that shows whole units can't be trusted to less than one: a single count up or down
+    says nothing, however rarely it was seen.
+    """
+    if len(rows) < 2:
+        return np.zeros(rows.shape[1])
+    ordered = np.sort(rows, axis=0)
+    steps = np.diff(ordered, axis=0)
+    tiny = 1e-9 * np.maximum(np.abs(ordered[0]), np.abs(ordered[-1]))
+    least: Floats = np.where(steps > tiny, steps, np.inf).min(axis=0)
+    return np.where(np.isfinite(least), least, 0.0)
+
+
+def gross(rows: Floats, noise: Floats, step: Floats) -> Bools:
+    """Which of `rows` (n, f) are so far out in some feature that they can't be nominal.
+
+    `step` (f,) is the features' resolution: less than GROSS of it is never gross.
+    """
     low, high = np.percentile(rows, [5, 95], axis=0)
     clipped = 1.25 * np.clip(rows, low, high).std(axis=0)
     spread = np.maximum(np.maximum(clipped, band_spread(rows)), noise)
-    spread = np.where(spread > 0, spread, _floor(rows))
+    spread = np.maximum(np.where(spread > 0, spread, _floor(rows)), step)
     far = np.abs(rows - np.median(rows, axis=0)) > GROSS * spread
     out = np.asarray(far.any(axis=1), dtype=np.bool_)
     return out & ~_regime(out)
 
 
-def frame(rows: Floats, noise: Floats, count: int = 0) -> Frame:
+def frame(rows: Floats, noise: Floats, count: int = 0, step: float | Floats = 0.0) -> Frame:
     """The frame of smoothed `rows` (n, f) whose row-to-row noise (f,) after smoothing is known.
 
-    `count` is how many rows there really are, where `rows` is a part of them.
+    `count` is how many rows there really are, where `rows` is a part of them; `step` (f,) the
+    features' resolution.
     """
     centre = np.median(rows, axis=0)
     spread = np.maximum(band_spread(rows), noise)
     spread = np.where(spread > 0, spread, _floor(rows))
     samples = max(len(rows), count) * (np.where(noise > 0, noise, spread) / spread) ** 2
-    return Frame(centre, spread * np.sqrt(np.maximum(1.0, TRUSTED_SAMPLES / samples)))
+    scale = spread * np.sqrt(np.maximum(1.0, TRUSTED_SAMPLES / samples))
+    return Frame(centre, np.maximum(scale, UNIFORM * step))
 
 
-def belongs(rows: Floats, noise: Floats) -> Bools:
+def belongs(rows: Floats, noise: Floats, step: float | Floats = 0.0) -> Bools:
     """Which smoothed `rows` (n, f) to train on: three rounds of leaving out what is far away."""
     keep = np.ones(len(rows), dtype=np.bool_)
     for _ in range(3):
-        at = frame(rows[keep], noise)
+        at = frame(rows[keep], noise, step=step)
         d = (((rows - at.centre) / at.scale) ** 4).sum(axis=1) ** 0.25
         far = d > TRIM * np.median(d)
         keep = ~far if not _regime(far).any() else np.ones_like(keep)

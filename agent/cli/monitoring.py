@@ -31,6 +31,8 @@ def _table_options(function: F) -> F:
     for option in (
         click.option("--ignore", multiple=True, metavar="COL", help="Leave a column out. Repeatable."),
         click.option("--time-column", default="", metavar="NAME", help="The column of times."),
+        click.option("--decimal", default="", type=click.Choice(["", ".", ","]), metavar="CHAR",
+                     help="Decimal mark. [default: found in the first row]"),
         click.option("--sep", default="", metavar="CHAR", help="Separator. [default: found in the header]"),
         click.option(
             "--csv", "csv_path", required=True, help="The table.",
@@ -42,12 +44,12 @@ def _table_options(function: F) -> F:
 
 
 def _layout(
-    sep: str, time_column: str, ignore: tuple[str, ...], only: tuple[str, ...] = ()
+    sep: str, decimal: str, time_column: str, ignore: tuple[str, ...], only: tuple[str, ...] = ()
 ) -> Layout:
     sep = "\t" if sep in ("\\t", "tab") else sep
     if len(sep) > 1:
         raise click.BadParameter("must be one character", param_hint="--sep")
-    return Layout(sep, time_column, ignore, only)
+    return Layout(sep, decimal, time_column, ignore, only)
 
 
 @click.command()
@@ -69,11 +71,11 @@ def _layout(
 )
 @json_option
 def train(
-    csv_path: Path, rows: int | None, sep: str, time_column: str, ignore: tuple[str, ...],
+    csv_path: Path, rows: int | None, sep: str, decimal: str, time_column: str, ignore: tuple[str, ...],
     clusters: int, context: tuple[str, ...], output: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Learn what nominal looks like from a CSV and write an IMS model."""
-    layout = _layout(sep, time_column, ignore)
+    layout = _layout(sep, decimal, time_column, ignore)
     with _reported(), Table(csv_path, layout) as table:
         columns = table.columns
         taken = list(scoring.window(table, 0, rows))
@@ -119,7 +121,7 @@ def train(
 )
 @json_option
 def score(
-    model_path: Path, csv_path: Path, sep: str, time_column: str, ignore: tuple[str, ...],
+    model_path: Path, csv_path: Path, sep: str, decimal: str, time_column: str, ignore: tuple[str, ...],
     rows_from: int, rows: int | None, output: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a CSV by a model, row by row, as it would have been judged live."""
@@ -130,7 +132,7 @@ def score(
         if len(ignored) < len(ignore):
             lost = ", ".join(sorted(set(ignore) - set(ignored)))
             raise click.BadParameter(f"the model needs {lost}", param_hint="--ignore")
-        layout = _layout(sep, time_column, ignored, model.features)
+        layout = _layout(sep, decimal, time_column, ignored, model.features)
         with Table(csv_path, layout) as table, _replacing(output) as file:
             file.write(scoring.HEADER + "\n")
             chosen = scoring.window(table, rows_from, rows)

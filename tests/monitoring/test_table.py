@@ -52,7 +52,23 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     assert [r.number for r in rows] == [0, 1]
 
 
+def test_a_decimal_comma_is_found_or_given(tmp_path: Path) -> None:
+    _, rows = read(tmp_path, "a;b\n20,5;3\n-1,5e2;4,25\n")
+    assert [r.values.tolist() for r in rows] == [[20.5, 3.0], [-150.0, 4.25]]
+    _, rows = read(tmp_path, "a;b\n20;3\n1;4,25\n", Layout(decimal=","))
+    assert rows[1].values.tolist() == [1.0, 4.25]
+
+
+def test_columns_without_a_name_get_one_and_twins_may_be_left_out(tmp_path: Path) -> None:
+    table, _ = read(tmp_path, ",a,\n0,1,2\n")
+    assert table.columns == ("column 1", "a", "column 3")
+    table, rows = read(tmp_path, "b,a,b\n0,1,2\n", Layout(ignore=("b",)))
+    assert (table.columns, rows[0].values.tolist()) == (("a",), [1.0])
+
+
 BAD = [
+    (b"a;b\n1;2\n1;2,5\n", r"in.csv:3: column b: '2,5' is not a number; give --decimal ,"),
+    (b"a;b\n1,5;2\n1.5;2\n", r"in.csv:3: column a: '1.5' is not a number"),
     (b"a,b\n1,2\n1,x\n", r"in.csv:3: column b: 'x' is not a number"),
     (b"a,b\n1,1_000\n", r"in.csv:2: column b"),
     (b"a,b\n1,2\n1\n", r"in.csv:3: 1 cells, the header has 2"),

@@ -114,6 +114,22 @@ def test_features_that_are_hardly_known_are_left_out_by_name() -> None:
     assert model.trained_on["dropped"] == "pump_rpm_pct"
 
 
+def test_one_count_of_a_coarse_sensor_is_no_fault_two_that_stay_are() -> None:
+    """A display in whole units that hardly ever changes: its rare counts are no surprise."""
+    rng = np.random.default_rng(20)
+    fine = rng.normal([22.0, 8.0, 60.0], [0.2, 0.3, 1.0], (2400, 3))
+    coarse = np.round(fine)
+    model = train(coarse[:400], NAMES)
+    assert np.mean(deviations(model, coarse[400:]) > model.tau_persist) < 0.02
+    off = coarse[400:600] + np.array([2.0, 0.0, 0.0])
+    assert deviations(model, off)[30:].min() > model.tau_persist
+
+
+def test_more_features_than_a_model_holds_are_refused() -> None:
+    with pytest.raises(TrainingError, match="at most 256"):
+        train(np.zeros((100, 257)), [f"f{i}" for i in range(257)])
+
+
 def test_the_same_rows_make_the_same_model() -> None:
     assert train(nominal(300, 15), NAMES).id == train(nominal(300, 15), NAMES).id
 
