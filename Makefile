@@ -45,7 +45,7 @@ imports: .venv/.dev-ready ## who may import whom
 	@touch $@
 
 lock: ## pin requirements/*.in again (needs uv)
-	for name in runtime dev build energyplus; do \
+	for name in runtime dev build energyplus dataset; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-emit-index-url --no-emit-find-links --quiet \
 	    requirements/$$name.in --output-file requirements/$$name.txt; done

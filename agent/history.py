@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -30,7 +31,10 @@ from agent.history_db import (
     migrate,
     one_line,
 )
+from agent.history_retention import purge
 from agent.history_schema import IMS_SCORES, OPTIMIZER_ACTIONS, TELEMETRY_RAW
+from agent.history_spool import Spool
+from agent.history_timescale import switch_on
 from agent.history_writer import Stream, Writer
 from agent.logs import Outage
 from agent.plain import finite, strict_json
@@ -39,8 +43,8 @@ from control.types import Finding, Reading
 
 log = structlog.get_logger(__name__)
 
-# How many rows may wait while the database is away: at 300 readings a second five minutes, in
-# about 20 MB. Actions are few and matter most.
+# How many rows may wait in memory, about 20 MB in all; the spool on disk takes over from there.
+# Actions are few and matter most.
 STREAMS = (
     Stream(TELEMETRY_RAW, room=100_000),
     Stream(IMS_SCORES, room=20_000),
@@ -81,7 +85,8 @@ class History:
         self._writing = asyncio.Lock()  # one writer at a time: SQLite knows no more
         self._rolling = Outage("history rollup")
         self._purged_s: float | None = None
-        self._writer = Writer(STREAMS, self._me, self._open, self._writing)
+        spool = Spool(Path(site.agent.data_dir) / "history-spool", site.history.spool_mb << 20)
+        self._writer = Writer(STREAMS, self._me, spool, self._open, self._writing)
 
     async def start(self) -> bool:
         """Open the database and begin to write. False when it is away: it is tried again for as
@@ -90,7 +95,7 @@ class History:
             await self._open()
         except DATABASE_ERRORS as error:
             self._writer.outage.failed(one_line(error), place=self._place)
-        self._writer.start()
+        await self._writer.start()
         return not self._writer.outage.lost
 
     def add_readings(self, device: Device, readings: Sequence[Reading]) -> None:
@@ -126,7 +131,7 @@ class History:
             self._writer.put(table, (*self._me, key, time_s, *values))
 
     async def rollup(self, now_s: float) -> int:
-        """Bring the one-minute rollups up to date and, once an hour, delete what is too old.
+        """Bring the rollups up to date and, once an hour, delete what is too old or too much.
 
         Returns the minutes computed. Never raises: a database that is away is logged once and
         the minutes wait in it.
@@ -135,7 +140,7 @@ class History:
         try:
             while True:
                 async with self._write() as connection:
-                    count = await rollups.roll_up(connection, *self._me)
+                    count = await rollups.roll_up(connection, *self._me, now_s)
                 done += count
                 if count < rollups.MINUTES_AT_ONCE:
                     break
@@ -149,11 +154,10 @@ class History:
         if self._purged_s is not None and now_s - self._purged_s < PURGE_S:
             return
         self._purged_s = now_s
-        keep_days = self._site.history.keep_days
-        async with self._write() as connection:
-            rows = await rollups.purge(connection, *self._me, now_s, keep_days)
+        keep = self._site.history
+        rows = await purge(self._write, *self._me, now_s, keep.keep_days, keep.max_gb * 1e9)
         if rows > 0:
-            log.info("old history deleted", rows=rows, keep_days=keep_days)
+            log.info("old history deleted", rows=rows, keep_days=keep.keep_days, max_gb=keep.max_gb)
 
     async def flush(self, timeout_s: float = 30.0) -> bool:
         """Write what is queued now; False when the database would not take it all."""
@@ -173,9 +177,8 @@ class History:
     @property
     def status(self) -> HistoryStatus:
         """How history is doing."""
-        dropped = sum(b.dropped for b in self._writer.buffers.values())
-        lost = self._writer.outage.reason
-        return HistoryStatus(self._place, lost, self._writer.queued, self._writer.written, dropped)
+        w = self._writer
+        return HistoryStatus(self._place, w.outage.reason, w.queued, w.written, w.dropped)
 
     @property
     def _place(self) -> str:
@@ -189,6 +192,13 @@ class History:
         """A point ("device/point") between two times; see history_query.series."""
         async with self._read() as connection:
             return await query.series(connection, self._me, point, since_s, until_s, step_s)
+
+    async def timeline(
+        self, quantity: str, since_s: float, until_s: float, step_s: float
+    ) -> dict[str, list[tuple[float, float | None]]]:
+        """Every point of a quantity between two times; see history_query.timeline."""
+        async with self._read() as connection:
+            return await query.timeline(connection, self._me, quantity, since_s, until_s, step_s)
 
     async def scores(self, unit: str, since_s: float, until_s: float) -> list[query.Score]:
         """What the monitor said of a unit between two times, oldest first."""
@@ -261,6 +271,7 @@ class History:
                 engine = make_engine(self._site, self._environ)
                 try:
                     await migrate(engine)
+                    await switch_on(engine)
                     async with self._writing, for_writing(engine).begin() as connection:
                         await store.describe_series(connection, self._site)
                 except BaseException:

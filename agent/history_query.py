@@ -1,7 +1,7 @@
 """What history is asked: series of a point, scores of a unit, actions, gaps.
 
-Decides which table answers and how much of it: rollups from a step of a minute on, raw rows
-below. Never more than MAX_ROWS; a caller who needs more asks for the next stretch.
+Decides which table answers and how much of it: raw rows below a step of a minute, then
+one-minute rollups, and hourly ones for whole hours over days. Never more than MAX_ROWS; a caller who needs more asks for the next stretch.
 """
 
 import json
@@ -9,20 +9,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, func, or_, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.history_schema import (
     HISTORY_GAPS,
+    HOUR_S,
     IMS_SCORES,
     MINUTE_S,
     OPTIMIZER_ACTIONS,
+    ROLLUPS_1H,
     ROLLUPS_1M,
+    SERIES,
     TELEMETRY_RAW,
 )
 from agent.history_store import Identity, mine
 
 MAX_ROWS = 100_000
+LONG_S = 48 * HOUR_S  # over a longer time hours are answered by the hour, from the first whole one
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +109,57 @@ async def series(
     """A point from since_s to before until_s, oldest first. step_s None: each raw reading."""
     if step_s is not None and not step_s > 0:
         raise ValueError(f"step_s {step_s!r} must be above 0, or None for every reading")
-    table = ROLLUPS_1M if step_s is not None and step_s >= MINUTE_S else TELEMETRY_RAW
-    where = (
-        *mine(table, me),
-        table.c.point == point, table.c.ts >= since_s, table.c.ts < until_s,
-    )  # fmt: skip
-    dialect = connection.dialect.name
-    if step_s is None:
-        found = await connection.execute(_raw().where(*where).limit(MAX_ROWS))
-    elif table is ROLLUPS_1M:
-        found = await connection.execute(_of_rollups(step_s, dialect).where(*where).limit(MAX_ROWS))
-    else:
-        found = await connection.execute(_of_raw(step_s, dialect).where(*where).limit(MAX_ROWS))
+    table = _answers(since_s, until_s, step_s)
+    c = table.c
+    found = await connection.execute(
+        _rows(table, step_s, connection.dialect.name)
+        .where(*mine(table, me), c.point == point, c.ts >= since_s, c.ts < until_s)
+        .limit(MAX_ROWS)
+    )
     return [Sample(float(r[0]), r[1], r[2], r[3], int(r[4]), int(r[5])) for r in found]
+
+
+async def timeline(
+    connection: AsyncConnection,
+    me: Identity,
+    quantity: str,
+    since_s: float,
+    until_s: float,
+    step_s: float,
+) -> dict[str, list[tuple[float, float | None]]]:
+    """Every point of a quantity: (start of the step, mean in the quantity's unit), by point."""
+    if not step_s >= MINUTE_S:
+        raise ValueError(f"step_s {step_s!r} must be at least {MINUTE_S}")
+    table = _answers(since_s, until_s, step_s)
+    c = table.c
+    known = select(SERIES.c.point).where(*mine(SERIES, me), SERIES.c.quantity == quantity)
+    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    mean = func.sum(c.mean * c.n) / func.nullif(func.sum(c.n), 0)
+    found = await connection.execute(
+        select(c.point, at, mean)
+        .where(*mine(table, me), c.point.in_(known), c.ts >= since_s, c.ts < until_s)
+        .group_by(c.point, at)
+        .order_by(c.point, at)
+    )
+    lines: dict[str, list[tuple[float, float | None]]] = {}
+    for point, at_s, value in found:
+        lines.setdefault(point, []).append((float(at_s), value))
+    return lines
+
+
+def _answers(since_s: float, until_s: float, step_s: float | None) -> Table:
+    if step_s is None or step_s < MINUTE_S:
+        return TELEMETRY_RAW
+    hours = step_s % HOUR_S == 0 and until_s - since_s > LONG_S
+    return ROLLUPS_1H if hours else ROLLUPS_1M
+
+
+def _rows(table: Table, step_s: float | None, dialect: str) -> Select[Any]:
+    if step_s is None:
+        return _raw()
+    if table is TELEMETRY_RAW:
+        return _of_raw(step_s, dialect)
+    return _of_rollups(table, step_s, dialect)
 
 
 def _raw() -> Select[Any]:
@@ -128,8 +181,8 @@ def _of_raw(step_s: float, dialect: str) -> Select[Any]:
     )
 
 
-def _of_rollups(step_s: float, dialect: str) -> Select[Any]:
-    c = ROLLUPS_1M.c
+def _of_rollups(table: Table, step_s: float, dialect: str) -> Select[Any]:
+    c = table.c
     at = _bucket(c.ts, step_s, dialect).label("at")
     n = func.sum(c.n)
     mean = func.sum(c.mean * c.n) / func.nullif(n, 0)

@@ -1,21 +1,21 @@
-"""One-minute rollups of telemetry, and what is thrown away when it is old.
+"""Rollups of telemetry: minutes of raw rows, hours of minutes.
 
-Decides how raw readings become a minute: mean, low and high of the good ones, and how many were
-missing. A minute is always computed whole from the raw rows, so that doing it again, or after
-late rows, gives what doing it once in order would have given. Must never delete raw rows that
-are younger than keep_days.
+Decides how readings become a minute: mean, low and high of the good ones, and how many were
+missing. A minute is computed when it is over, whole, from the raw rows; its hour whole from its
+minutes: doing it again, or after late rows, gives what doing it once in order would have given.
 """
+
+from typing import Any
 
 from sqlalchemy import Select, Table, and_, case, delete, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.history_schema import (
-    HISTORY_GAPS,
-    IMS_SCORES,
+    HOUR_S,
     MINUTE_S,
-    OPTIMIZER_ACTIONS,
     ROLLUP_DIRTY,
+    ROLLUPS_1H,
     ROLLUPS_1M,
     SERIES,
     TELEMETRY_RAW,
@@ -23,73 +23,73 @@ from agent.history_schema import (
 )
 
 MINUTES_AT_ONCE = 30  # in one transaction: a backfill must not lock the writer out for long
-DAY_S = 86_400
-# table -> column of age, and the table that lists its leading key, where that key is not time
-_AGED: tuple[tuple[Table, str, str | None], ...] = (
-    (TELEMETRY_RAW, "ts", "point"),
-    (ROLLUPS_1M, "ts", "point"),
-    (IMS_SCORES, "ts", None),
-    (OPTIMIZER_ACTIONS, "ts", None),
-    (ROLLUP_DIRTY, "ts", None),
-    (HISTORY_GAPS, "until", None),
-)
+SETTLE_S = 10.0  # rows of a minute that is over may still be on their way: roll it up once
+_COLUMNS = ["site", "area", "point", "ts", "n", "n_missing", "mean", "low", "high"]
 
 
-async def roll_up(connection: AsyncConnection, site: str, area: str) -> int:
-    """Compute minutes that changed, the newest first, in the caller's transaction.
+async def roll_up(connection: AsyncConnection, site: str, area: str, now_s: float) -> int:
+    """Compute minutes that changed and are over, the newest first, in the caller's transaction.
 
     Returns how many were done: MINUTES_AT_ONCE means there may be more.
     """
     mine = and_(ROLLUP_DIRTY.c.site == site, ROLLUP_DIRTY.c.area == area)
-    newest = select(ROLLUP_DIRTY.c.ts).where(mine).order_by(ROLLUP_DIRTY.c.ts.desc())
+    over = ROLLUP_DIRTY.c.ts <= now_s - MINUTE_S - SETTLE_S
+    newest = select(ROLLUP_DIRTY.c.ts).where(mine, over).order_by(ROLLUP_DIRTY.c.ts.desc())
     minutes = (await connection.execute(newest.limit(MINUTES_AT_ONCE))).scalars().all()
     if not minutes:
         return 0
     # First the notes, then the rows: whoever adds rows meanwhile notes them again.
     await connection.execute(delete(ROLLUP_DIRTY).where(mine, ROLLUP_DIRTY.c.ts.in_(minutes)))
     for minute_s in minutes:
-        await _roll_up_minute(connection, site, area, minute_s)
+        await _replace(connection, ROLLUPS_1M, of_minute(site, area, minute_s))
+    for hour_s in {m // HOUR_S * HOUR_S for m in minutes}:
+        await _replace(connection, ROLLUPS_1H, of_hour(site, area, hour_s))
     return len(minutes)
 
 
-async def _roll_up_minute(
-    connection: AsyncConnection, site: str, area: str, minute_s: float
-) -> None:
+async def _replace(connection: AsyncConnection, table: Table, rows: Select[Any]) -> None:
     made = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    columns = ["site", "area", "point", "ts", "n", "n_missing", "mean", "low", "high"]
-    statement = made(ROLLUPS_1M).from_select(columns, _of_minute(site, area, minute_s))
-    new = {name: statement.excluded[name] for name in columns[4:]}
-    await connection.execute(statement.on_conflict_do_update(index_elements=columns[:4], set_=new))
+    statement = made(table).from_select(_COLUMNS, rows)
+    new = {name: statement.excluded[name] for name in _COLUMNS[4:]}
+    seen = table.c.n + table.c.n_missing
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=_COLUMNS[:4],
+            set_=new,
+            # Rows that were deleted since (retention) must not take their rollup with them.
+            where=statement.excluded.n + statement.excluded.n_missing >= seen,
+        )
+    )
 
 
-def _of_minute(site: str, area: str, minute_s: float) -> Select[tuple[object, ...]]:
-    raw = TELEMETRY_RAW.c
-    value = case((raw.quality == "good", raw.value))
+def of_minute(site: str, area: str, minute_s: float) -> Select[Any]:
+    """What the raw rows of a minute come to, a row a point, as ROLLUPS_1M holds it."""
+    c = TELEMETRY_RAW.c
+    value = case((c.quality == "good", c.value))
+    n = func.count(value)
+    about = (n, func.count() - n, func.avg(value), func.min(value), func.max(value))
+    return _of(TELEMETRY_RAW, site, area, minute_s, MINUTE_S, about)
+
+
+def of_hour(site: str, area: str, hour_s: float) -> Select[Any]:
+    """What the minutes of an hour come to, a row a point, as ROLLUPS_1H holds it."""
+    c = ROLLUPS_1M.c
+    n = func.sum(c.n)
+    mean = func.sum(c.mean * c.n) / func.nullif(n, 0)
+    about = (n, func.sum(c.n_missing), mean, func.min(c.low), func.max(c.high))
+    return _of(ROLLUPS_1M, site, area, hour_s, HOUR_S, about)
+
+
+def _of(
+    table: Table, site: str, area: str, since_s: float, span_s: float, about: tuple[Any, ...]
+) -> Select[Any]:
+    c = table.c
     known = select(SERIES.c.point).where(SERIES.c.site == site, SERIES.c.area == area)
     return (
-        select(
-            raw.site, raw.area, raw.point, literal(minute_s, Utc()),
-            func.count(value), func.count() - func.count(value),
-            func.avg(value), func.min(value), func.max(value),
-        )
+        select(c.site, c.area, c.point, literal(since_s, Utc()), *about)
         .where(
-            raw.site == site, raw.area == area, raw.point.in_(known),
-            raw.ts >= minute_s, raw.ts < minute_s + MINUTE_S,
+            c.site == site, c.area == area, c.point.in_(known),
+            c.ts >= since_s, c.ts < since_s + span_s,
         )
-        .group_by(raw.site, raw.area, raw.point)
+        .group_by(c.site, c.area, c.point)
     )  # fmt: skip
-
-
-async def purge(
-    connection: AsyncConnection, site: str, area: str, now_s: float, keep_days: int
-) -> int:
-    """Delete what is older than keep_days, in the caller's transaction; rows deleted."""
-    before_s = now_s - keep_days * DAY_S
-    deleted = 0
-    for table, column, key in _AGED:
-        old = [table.c.site == site, table.c.area == area, table.c[column] < before_s]
-        if key is not None:  # a range in each point's own stretch, instead of the whole table
-            known = select(SERIES.c.point).where(SERIES.c.site == site, SERIES.c.area == area)
-            old.append(table.c[key].in_(known))
-        deleted += (await connection.execute(delete(table).where(*old))).rowcount
-    return deleted

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 MINUTE_S = 60
+HOUR_S = 3_600
 
 
 class Utc(TypeDecorator[float]):
@@ -85,17 +86,24 @@ TELEMETRY_RAW = _table(
     Column("value", Double),
     Column("quality", String(8), nullable=False),
 )
-# mean, low and high are of good readings alone; n counts those, n_missing all others.
-ROLLUPS_1M = _table(
-    "rollups_1m",
-    _key("point", String(130)),
-    _key("ts", Utc()),
-    Column("n", Integer, nullable=False),
-    Column("n_missing", Integer, nullable=False),
-    Column("mean", Double),
-    Column("low", Double),
-    Column("high", Double),
-)
+
+
+def _rollups(name: str) -> Table:
+    """mean, low and high are of good readings alone; n counts those, n_missing all others."""
+    return _table(
+        name,
+        _key("point", String(130)),
+        _key("ts", Utc()),
+        Column("n", Integer, nullable=False),
+        Column("n_missing", Integer, nullable=False),
+        Column("mean", Double),
+        Column("low", Double),
+        Column("high", Double),
+    )
+
+
+ROLLUPS_1M = _rollups("rollups_1m")
+ROLLUPS_1H = _rollups("rollups_1h")
 # Minutes whose raw rows have changed since they were rolled up. Written with the rows.
 ROLLUP_DIRTY = _table("rollup_dirty", _key("ts", Utc()))
 IMS_SCORES = _table(

@@ -1,16 +1,16 @@
 """Rows on their way into the database: bounded buffers, and the one task that empties them.
 
-Decides what happens when the database is slow or gone: rows wait in memory up to a bound, then
-the oldest are dropped, counted, and the hole is written down in history_gaps once the database
-is back. Adding must never block, never raise, and never make anybody wait for a database. A
-`Buffer` is taken from by peek and done, so that one that spools to disk can stand in its place.
+Decides what happens when the database is slow or gone: rows move to the spool on disk, and from
+there into the database once it is back, beside what is new. Where the spool can't take them they
+wait in memory up to a bound, then the oldest are dropped, counted, and the hole is written down in
+history_gaps. Adding must never block, never raise, and never make anybody wait for a database.
 """
 
 import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -22,12 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.history_db import DATABASE_ERRORS, STATEMENT_S, for_writing, one_line
 from agent.history_schema import HISTORY_GAPS, MINUTE_S, ROLLUP_DIRTY, TELEMETRY_RAW, Utc
+from agent.history_spool import Gap, Row, Segment, Spool, joined
 from agent.logs import Outage
 
 log = structlog.get_logger(__name__)
-
-Row = tuple[Any, ...]
-Gap = tuple[float, float, int]  # rows dropped: since when, until when (both inclusive), how many
 
 FLUSH_S = 5.0  # wall seconds between two writes: rows of one point lie together, fewer pages change
 BATCH_ROWS = 5_000  # of one stream in one transaction
@@ -84,8 +82,7 @@ class Buffer:
         """Give up the oldest rows and remember since when and until when."""
         for _ in range(min(count, len(self._rows))):
             at_s = self._rows.popleft()[self._time]
-            since_s, until_s, n = self._gap or (at_s, at_s, 0)
-            self._gap = (min(since_s, at_s), max(until_s, at_s), n + 1)
+            self._gap = joined(self._gap, (at_s, at_s, 1))
             self.dropped += 1
 
     def take_gap(self) -> Gap | None:
@@ -95,9 +92,7 @@ class Buffer:
 
     def keep_gap(self, gap: Gap) -> None:
         """This hole could not be written down after all."""
-        since_s, until_s, n = self._gap or gap
-        both = n if self._gap is None else n + gap[2]
-        self._gap = (min(since_s, gap[0]), max(until_s, gap[1]), both)
+        self._gap = joined(self._gap, gap)
 
 
 class Writer:
@@ -107,13 +102,17 @@ class Writer:
         self,
         streams: Sequence[Stream],
         identity: tuple[str, str],
+        spool: Spool,
         ready: Callable[[], Awaitable[AsyncEngine]],
         lock: asyncio.Lock,
     ) -> None:
         self.buffers = {s.table.name: Buffer(s) for s in streams}
         self.written = 0
         self.outage = Outage("history database")
-        self._site, self._area = identity
+        self._identity = identity
+        self._spool = spool
+        self._spooling = Outage("history spool")
+        self._segment: tuple[Segment, Buffer] | None = None  # what is on its way back
         self._ready = ready
         self._lock = lock
         self._wake = asyncio.Event()  # enough rows wait
@@ -121,11 +120,12 @@ class Writer:
         self._flushed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sql: dict[str, str] = {}
-        self._inserting = ""
+        self._inserting: Buffer | None = None
         self._most = BATCH_ROWS
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to write in the background."""
+        await self._on_disk(self._spool.load)
         self._task = asyncio.create_task(self._run(), name="history: writer")
 
     def put(self, table: Table, row: Row) -> None:
@@ -137,8 +137,13 @@ class Writer:
 
     @property
     def queued(self) -> int:
-        """Rows that wait."""
-        return sum(map(len, self.buffers.values()))
+        """Rows that wait, in memory and on disk."""
+        return sum(map(len, self.buffers.values())) + self._spool.rows
+
+    @property
+    def dropped(self) -> int:
+        """Rows given up since the start."""
+        return sum(b.dropped for b in self.buffers.values()) + self._spool.dropped
 
     async def flush(self, timeout_s: float) -> bool:
         """Write what waits now, within `timeout_s`. False when the database would not take it."""
@@ -157,13 +162,14 @@ class Writer:
         return True
 
     async def stop(self, timeout_s: float) -> int:
-        """Write what can still be written, end the task; the number of rows given up."""
+        """Write what can still be written, to disk what can't, end the task; the rows given up."""
         if self._task is not None:
             await self.flush(timeout_s)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        return self.queued
+            await self._to_disk()
+        return sum(map(len, self.buffers.values()))
 
     async def _run(self) -> None:
         while True:
@@ -176,66 +182,130 @@ class Writer:
                     self._most = min(self._most * 2, BATCH_ROWS)
                 self.outage.worked()
             except (*DATABASE_ERRORS, *_REFUSALS) as error:
-                if _refuses(error) and self._inserting in self.buffers:
-                    self._find_culprit(error)
+                if _refuses(error) and self._inserting is not None:
+                    self._find_culprit(error, self._inserting)
                 else:
                     self.outage.failed(one_line(error), queued=self.queued)
+                    await self._to_disk()
             self._flushed.set()
 
     async def _pause(self) -> None:
-        """Until the next write is due, or sooner when rows pile up or somebody waits."""
-        failures = self.outage.failures
+        """Until the next write is due, or sooner when rows pile up or somebody waits. While the
+        database is away rows that pile up go to disk."""
+        failures, clock = self.outage.failures, asyncio.get_running_loop()
+        pause_s = FLUSH_S
         if failures:
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.5)
-            reasons = [self._hurry]
-        else:
-            pause_s = FLUSH_S
-            reasons = [self._hurry, self._wake]
-        waits = [asyncio.create_task(event.wait()) for event in reasons]
-        try:
-            await asyncio.wait(waits, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        until_s = clock.time() + pause_s
+        while (left_s := until_s - clock.time()) > 0 and not self._hurry.is_set():
+            if self._wake.is_set():
+                self._wake.clear()
+                if not failures:
+                    break
+                await self._to_disk()
+            waits = [asyncio.create_task(event.wait()) for event in (self._hurry, self._wake)]
+            try:
+                await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
         self._hurry.clear()
         self._wake.clear()
 
-    def _find_culprit(self, error: BaseException) -> None:
+    async def _to_disk(self) -> None:
+        """Move what waits in memory to the spool. A disk that won't have it leaves it there."""
+        for name, buffer in self.buffers.items():
+            while rows := buffer.peek(BATCH_ROWS):
+                if not await self._on_disk(self._spool.put, name, rows, buffer.stream.time_index):
+                    return
+                buffer.done(rows)
+
+    async def _on_disk(self, act: Callable[..., object], *about: Any) -> bool:
+        try:
+            await asyncio.to_thread(act, *about)
+        except (OSError, ValueError, TypeError) as error:
+            self._spooling.failed(one_line(error))
+            return False
+        self._spooling.worked()
+        return True
+
+    def _find_culprit(self, error: BaseException, buffer: Buffer) -> None:
         """A row that the database refuses must not hold up all others: look for it in ever
         smaller batches, and give it up when it stands alone."""
         if self._most > 1:
             self._most //= 2
         else:
-            self.buffers[self._inserting].drop(1)
-            log.error("history row refused", table=self._inserting, reason=one_line(error))
+            buffer.drop(1)
+            table = buffer.stream.table.name
+            log.error("history row refused", table=table, reason=one_line(error))
         self._hurry.set()
 
     async def _write_batch(self) -> bool:
-        """One transaction with the oldest rows of every stream; True when there is more."""
+        """The oldest rows of every stream, then some of the spool's; True when there is more."""
         engine = await self._ready()
-        batch = {name: rows for name, b in self.buffers.items() if (rows := b.peek(self._most))}
-        gaps = {name: gap for name, b in self.buffers.items() if (gap := b.take_gap())}
-        if not gaps and not batch:
+        more = await self._write(engine, list(self.buffers.values()))
+        if self._segment is None and not await self._next_segment():
+            return more
+        assert self._segment is not None
+        segment, buffer = self._segment
+        await self._write(engine, [buffer])
+        if not buffer:
+            self._segment = None
+            await asyncio.to_thread(self._spool.done, segment)
+        return True
+
+    async def _next_segment(self) -> bool:
+        """Take the spool's oldest segment up; False when there is none."""
+        segment = self._spool.oldest
+        if segment is None:
             return False
         try:
+            stream = self.buffers[segment.stream].stream
+            rows = await asyncio.to_thread(self._spool.read, segment)
+            width = len(stream.table.columns)
+            if any(len(row) != width for row in rows):
+                raise ValueError(f"rows are not {width} values long")
+        except (OSError, ValueError, KeyError) as error:
+            log.error("history spool damaged", file=str(segment.path), reason=one_line(error))
+            await asyncio.to_thread(self._spool.give_up, segment)
+            return await self._next_segment()
+        buffer = Buffer(replace(stream, room=len(rows)))
+        for row in rows:
+            buffer.put(row)
+        self._segment = segment, buffer
+        return True
+
+    async def _write(self, engine: AsyncEngine, buffers: Sequence[Buffer]) -> bool:
+        """One transaction with the oldest rows of these buffers; True when one may hold more."""
+        batch = [(b, rows) for b in buffers if (rows := b.peek(self._most))]
+        gaps = [(b, gap) for b in buffers if (gap := b.take_gap())]
+        holes = self._spool.holes
+        if not gaps and not batch and not holes:
+            return False
+        noted = [(b.stream.table.name, gap) for b, gap in gaps] + list(holes.items())
+        try:
             async with self._lock, for_writing(engine).begin() as connection:
-                for name, rows in batch.items():
-                    await self._insert(connection, self.buffers[name].stream.table, rows)
-                self._inserting = ""
-                await self._mark_dirty(connection, batch.get(TELEMETRY_RAW.name, []))
-                await self._note_gaps(connection, gaps)
+                for buffer, rows in batch:
+                    self._inserting = buffer
+                    await self._insert(connection, buffer.stream.table, rows)
+                self._inserting = None
+                for buffer, rows in batch:
+                    if buffer.stream.table is TELEMETRY_RAW:
+                        await self._mark_dirty(connection, rows, buffer.stream.time_index)
+                await self._note_gaps(connection, noted)
         except BaseException:
-            for name, gap in gaps.items():
-                self.buffers[name].keep_gap(gap)
+            for buffer, gap in gaps:
+                buffer.keep_gap(gap)
             raise
-        for name, rows in batch.items():
-            self.buffers[name].done(rows)
+        for buffer, rows in batch:
+            buffer.done(rows)
             self.written += len(rows)
-        return any(len(rows) == self._most for rows in batch.values())
+        if holes:
+            await asyncio.to_thread(self._spool.holes_written)
+        return any(len(rows) == self._most for _, rows in batch)
 
     async def _insert(self, connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
         """Insert rows; those that are already there are left alone."""
-        self._inserting = table.name
         if table.name not in self._sql:
             statement = _insert_for(connection)(table).on_conflict_do_nothing()
             self._sql[table.name] = str(statement.compile(dialect=connection.dialect))
@@ -249,37 +319,33 @@ class Writer:
             stored.append(tuple(values))
         await connection.exec_driver_sql(self._sql[table.name], stored)
 
-    async def _mark_dirty(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    async def _mark_dirty(
+        self, connection: AsyncConnection, rows: Sequence[Row], time: int
+    ) -> None:
         """Note the minutes these rows fall in. An update of a note that is there locks it, so that
         a rollup at the same moment can't take it away unseen."""
-        if not rows:
-            return
-        at = self.buffers[TELEMETRY_RAW.name].stream.time_index
-        minutes = {row[at] // MINUTE_S * MINUTE_S for row in rows}
+        minutes = {(row[0], row[1], row[time] // MINUTE_S * MINUTE_S) for row in rows}
         insert = _insert_for(connection)(ROLLUP_DIRTY)
         await connection.execute(
             insert.on_conflict_do_update(
                 index_elements=["site", "area", "ts"], set_={"ts": insert.excluded.ts}
             ),
-            [{"site": self._site, "area": self._area, "ts": m} for m in sorted(minutes)],
+            [dict(zip(("site", "area", "ts"), minute, strict=True)) for minute in sorted(minutes)],
         )
 
-    async def _note_gaps(self, connection: AsyncConnection, gaps: dict[str, Gap]) -> None:
-        if not gaps:
-            return
+    async def _note_gaps(
+        self, connection: AsyncConnection, gaps: Sequence[tuple[str, Gap]]
+    ) -> None:
         insert = _insert_for(connection)(HISTORY_GAPS)
         more = {
             "until": insert.excluded.until,
             "dropped": HISTORY_GAPS.c.dropped + insert.excluded.dropped,
         }
         keys = ("site", "area", "stream", "since", "until", "dropped")
-        await connection.execute(
-            insert.on_conflict_do_update(index_elements=list(keys[:4]), set_=more),
-            [
-                dict(zip(keys, (self._site, self._area, s, *g), strict=True))
-                for s, g in gaps.items()
-            ],
-        )
+        upsert = insert.on_conflict_do_update(index_elements=list(keys[:4]), set_=more)
+        for stream, gap in gaps:
+            row = dict(zip(keys, (*self._identity, stream, *gap), strict=True))
+            await connection.execute(upsert, row)
 
 
 def _insert_for(connection: AsyncConnection) -> Any:

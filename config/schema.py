@@ -128,6 +128,8 @@ class HistorySection(Section):
     url: str | None = None  # default: sqlite in data_dir
     password: SecretRef | None = None
     keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
+    max_gb: Annotated[float, Field(gt=0, le=1_000_000)] = 50.0  # then the oldest readings go first
+    spool_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 512  # on disk while the database is away
 
     @field_validator("url")
     @classmethod

@@ -33,7 +33,9 @@ def site(data_dir: object = "/nonexistent", **more: Any) -> Site:
     rack = [point("rack-a01", "inlet_c", rack="A01", row="A"),
             point("rack-a01", "pdu_kw", "pdu_kw", rack="A01", row="A")]  # fmt: skip
     crac = [point("crac-a1", "supply_air_c", "supply_air_c", row="A")]
-    history = {k: more.pop(k) for k in ("url", "password", "keep_days") if k in more}
+    history = {
+        k: more.pop(k) for k in ("url", "password", "keep_days", "max_gb", "spool_mb") if k in more
+    }
     mqtt = more.pop("mqtt", None)
     return Site(
         id=more.pop("id", "ber1"), area=more.pop("area", "hall-a"), timezone="UTC",

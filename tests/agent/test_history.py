@@ -2,8 +2,9 @@
 
 import asyncio
 import math
-import subprocess
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
-from agent import history_writer
+from agent import history_retention, history_timescale, history_writer
 from agent.clock import VirtualClock
 from agent.history import MAX_DETAIL, History, HistoryDown
 from config.secrets import SecretRef
 from config.site import Site
 from control.types import Finding, Quality
 from tests.agent import make
-from tests.agent.postgres import PASSWORD, Postgres
-from tests.peers import peer
+from tests.agent.postgres import Lent, Postgres, database, psql
 
 T0 = 1_700_000_040.0  # the start of a minute
 INLET, PDU, SUPPLY = "rack-a01/inlet_c", "rack-a01/pdu_kw", "crac-a1/supply_air_c"
@@ -32,7 +33,7 @@ class Place:
     """Where a test's history lives, and a client that is not ours to look into it."""
 
     data_dir: Path
-    postgres: Postgres | None
+    postgres: Postgres | Lent | None
 
     def site(self, **more: Any) -> Site:
         if self.postgres is not None:
@@ -40,33 +41,34 @@ class Place:
         return make.site(self.data_dir, **more)
 
     def history(self, clock: VirtualClock | None = None, **more: Any) -> History:
-        return History(self.site(**more), clock or VirtualClock(T0), {"PG": PASSWORD})
+        environ = {"PG": self.postgres.password} if self.postgres else {}
+        return History(self.site(**more), clock or VirtualClock(T0), environ)
 
     def ask(self, sql: str) -> list[list[str]]:
-        """Rows as text, by the database's own shell."""
-        if self.postgres is None:
-            program = [peer("sqlite3"), "-separator", "\t", str(self.data_dir / "history.db"), sql]
-            env: dict[str, str] = {}
-        else:
-            program = [peer("psql"), "-XAt", "-F", "\t", "-c", sql, self.postgres.url]
-            env = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin"}
-        done = subprocess.run(program, capture_output=True, text=True, check=True, env=env or None)
-        return [line.split("\t") for line in done.stdout.splitlines()]
+        """Rows as text, by a client that is not the agent's."""
+        if self.postgres is not None:
+            url = make_url(self.postgres.url).set(password=self.postgres.password)
+            return psql(url, sql)
+        with closing(sqlite3.connect(self.data_dir / "history.db", isolation_level=None)) as db:
+            if ";" in sql:
+                db.executescript(sql)
+                return []
+            return [["" if v is None else str(v) for v in row] for row in db.execute(sql)]
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    cluster = Postgres()
-    yield cluster
-    cluster.remove()
+def postgres() -> Iterator[Postgres | Lent]:
+    made = database()
+    yield made
+    made.remove()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return Place(tmp_path / "data", None)
-    cluster: Postgres = request.getfixturevalue("postgres")
-    made = Place(tmp_path, cluster)
+    server: Postgres | Lent = request.getfixturevalue("postgres")
+    made = Place(tmp_path / "data", server)
     made.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     return made
 
@@ -130,8 +132,9 @@ async def test_the_same_reading_twice_is_stored_once(history: History, place: Pl
 async def test_rollups_are_incremental_late_and_repeatable(history: History, place: Place) -> None:
     add(history, INLET, (0, 20.0), (59.999, 24.0), (60, 30.0), (61, None))
     await history.flush()
-    assert await history.rollup(T0 + 70) == 2
-    assert await history.rollup(T0 + 70) == 0, "nothing changed, nothing to do"
+    assert await history.rollup(T0 + 70) == 1, "the second minute is not over"
+    assert await history.rollup(T0 + 130) == 1
+    assert await history.rollup(T0 + 130) == 0, "nothing changed, nothing to do"
     add(history, INLET, (30, 28.0))  # late
     await history.flush()
     assert await history.rollup(T0 + 500) == 1
@@ -151,7 +154,7 @@ async def test_what_was_not_rolled_up_survives_a_restart(place: Place) -> None:
     await before.close()
     after = place.history()
     await after.start()
-    assert await after.rollup(T0 + 60) == 1
+    assert await after.rollup(T0 + 70) == 1
     assert [s.value for s in await after.series(INLET, T0, T0 + 60, 60)] == [20.0]
     await after.close()
 
@@ -168,14 +171,14 @@ async def test_what_was_not_rolled_up_survives_a_restart(place: Place) -> None:
 async def test_any_order_and_batching_gives_the_rollups_of_once_in_order(
     history: History, place: Place, rows: list[tuple[int, float | None]], data: st.DataObject
 ) -> None:
-    place.ask("DELETE FROM telemetry_raw; DELETE FROM rollups_1m")
+    place.ask("DELETE FROM telemetry_raw; DELETE FROM rollups_1m; DELETE FROM rollups_1h")
     order = data.draw(st.permutations(rows))
     while order:
         count = data.draw(st.integers(1, len(order)))
         add(history, INLET, *((float(at), v) for at, v in order[:count]))
         order = order[count:]
         await history.flush()
-        await history.rollup(T0)
+        await history.rollup(T0 + 400)
     seen = {s.ts_s: s for s in await history.series(INLET, T0, T0 + 240, 60)}
     for minute in {at // 60 for at, _ in rows}:
         values = [v for at, v in rows if at // 60 == minute]
@@ -194,7 +197,7 @@ async def test_old_rows_go_and_young_ones_stay(history: History, place: Place) -
     history.add_action({"type": "action", "ts_s": T0 - 11 * day})
     history.add_action({"type": "action", "ts_s": T0})
     await history.flush()
-    await history.rollup(T0)
+    await history.rollup(T0 + 99)
     assert [s.value for s in await history.series(INLET, 0, T0 + 1)] == [2.0, 3.0]
     assert place.ask("SELECT count(*) FROM rollups_1m") == [["2"]]
     assert place.ask("SELECT count(*) FROM ims_scores") == [["0"]]
@@ -266,7 +269,7 @@ async def test_sites_share_a_database_without_seeing_each_other(place: Place) ->
     assert await theirs.series(INLET, 0, T0 + 60) == []
     assert await theirs.get_setting("x") is None
     assert await theirs.list_models() == []
-    assert await theirs.rollup(T0) == 0
+    assert await theirs.rollup(T0 + 99) == 0
     await ours.close()
     await theirs.close()
 
@@ -323,7 +326,7 @@ async def test_a_rollback_leaves_nothing_half_done(
         assert not await history.flush()
     assert place.ask("SELECT count(*) FROM telemetry_raw") in ([["0"]], [["1"]])
     assert await history.flush()
-    assert await history.rollup(T0) == 1
+    assert await history.rollup(T0 + 99) == 1
 
 
 async def test_questions_to_a_database_that_is_away_say_so(tmp_path: Path) -> None:
@@ -339,3 +342,63 @@ async def test_questions_to_a_database_that_is_away_say_so(tmp_path: Path) -> No
     with capture_logs() as logs:
         await history.close()
     assert [line["rows"] for line in logs if "given up" in line["event"]] == [1]
+
+
+async def test_hours_answer_for_weeks_and_late_rows_reach_them(history: History) -> None:
+    hour_s = 3_600
+    start_s = T0 // hour_s * hour_s
+    at_s = start_s - T0
+    add(history, INLET, *((at_s + i * 600.0, float(i)) for i in range(12)), (at_s + 11_000, None))
+    await history.flush()
+    await history.rollup(start_s + 5 * hour_s)
+    week = (start_s - 5 * 86_400, start_s + 86_400)
+    seen = await history.series(INLET, *week, step_s=hour_s)
+    assert [(s.ts_s - start_s, s.value, s.low, s.high, s.n) for s in seen] == [
+        (0, 2.5, 0, 5, 6), (hour_s, 8.5, 6, 11, 6), (3 * hour_s, None, None, None, 0),
+    ]  # fmt: skip
+    add(history, INLET, (at_s + 30, 9.0))  # late
+    await history.flush()
+    await history.rollup(start_s + 5 * hour_s)
+    first, *_ = await history.series(INLET, *week, step_s=hour_s)
+    assert (first.value, first.high, first.n) == (pytest.approx(24 / 7), 9, 7)
+    lines = await history.timeline("inlet_c", *week, step_s=hour_s)
+    assert list(lines) == [INLET]
+    assert lines[INLET][1] == (start_s + hour_s, 8.5)
+    (day,) = (await history.timeline("inlet_c", *week, step_s=2 * hour_s))[INLET][:1]
+    assert day[1] == pytest.approx((24 + 51) / 13)
+    with pytest.raises(ValueError, match="step_s"):
+        await history.timeline("inlet_c", *week, step_s=1)
+
+
+async def test_a_full_database_gives_up_its_oldest_readings_and_keeps_what_they_came_to(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_retention, "ROWS_AT_ONCE", 500)
+    history = place.history(max_gb=1e-9)
+    assert await history.start()
+    add(history, INLET, *((float(i), 20.0) for i in range(0, 8_000, 4)))
+    await history.flush()
+    place.ask("VACUUM" if place.postgres is None else "ANALYZE telemetry_raw")
+    await history.rollup(T0 + 8_100)
+    (row,) = place.ask("SELECT count(*) FROM telemetry_raw")
+    assert int(row[0]) == 875, "the last hour stays, whatever the size"
+    before = place.ask("SELECT sum(n), count(*) FROM rollups_1m")
+    assert before == [["2000", "134"]]
+    add(history, INLET, (1.0, 99.0))  # a late row of a minute whose readings are gone
+    await history.flush()
+    await history.rollup(T0 + 8_100)
+    assert place.ask("SELECT sum(n), count(*) FROM rollups_1m") == before
+    assert place.ask("SELECT sum(n), max(high) FROM rollups_1h")[0][0] == "2000"
+    await history.close()
+
+
+async def test_timescale_is_used_where_it_is_there(history: History, place: Place) -> None:
+    if place.postgres is None:
+        place.ask("SELECT 1")
+        return
+    engine = await history._open()
+    if place.ask("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'") == [["0"]]:
+        assert not await history_timescale.switch_on(engine), "and it says so"
+        pytest.skip("timescale: no TimescaleDB on this server; what only it can run is untested")
+    assert await history_timescale.switch_on(engine)
+    assert place.ask("SELECT count(*) FROM timescaledb_information.hypertables")[0][0] >= "3"

@@ -13,7 +13,7 @@ from agent.history_db import history_url, make_engine, migrate
 from agent.history_schema import METADATA, Utc, stored_time
 from config.secrets import SecretRef
 from tests.agent import make
-from tests.agent.postgres import PASSWORD, Postgres
+from tests.agent.postgres import database
 
 MIGRATIONS = Path(__file__).parents[2] / "agent" / "migrations"
 
@@ -41,13 +41,12 @@ async def test_sqlite_migrates_to_what_the_code_says(tmp_path: Path) -> None:
     await check(make.site(tmp_path), {})
 
 
-@pytest.mark.peer
 async def test_postgresql_migrates_to_what_the_code_says() -> None:
-    cluster = Postgres()
+    given = database()
     try:
-        await check(make.site(url=cluster.url, password=SecretRef(env="PG")), {"PG": PASSWORD})
+        await check(make.site(url=given.url, password=SecretRef(env="PG")), {"PG": given.password})
     finally:
-        cluster.remove()
+        given.remove()
 
 
 def test_revisions_form_one_line_and_every_table_names_site_and_area() -> None:
