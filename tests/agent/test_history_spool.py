@@ -78,7 +78,7 @@ def test_a_damaged_segment_is_refused_never_believed(
     for damaged in (whole[:cut], junk, whole[:cut] + junk + whole[cut + len(junk) :]):
         segment.path.write_bytes(damaged)
         if damaged[: len(whole)] != whole:
-            with pytest.raises(ValueError, match="."):
+            with pytest.raises(ValueError, match=r"."):
                 spool.read(segment)
 
 
