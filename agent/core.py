@@ -88,10 +88,10 @@ class Agent:
 
     def take(self, device: Device, readings: Sequence[Reading]) -> None:
         """A poll has brought readings."""
-        self.store.update(self.clock.steadied(readings))
+        steadied = self.clock.steadied(readings)
+        self.store.update(steadied)
         if self.listeners:
-            now_s = self.clock.now_s()
-            view = self.clock.stamped(self.store.readings(now_s, [r.point for r in readings]))
+            view = self.clock.stamped(self.store.standing(steadied, self.clock.now_s()))
             self.tell("readings", {"device": device, "readings": readings, "view": view})
 
     def snapshot(self) -> Snapshot:

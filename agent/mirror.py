@@ -22,11 +22,11 @@ import structlog
 
 from agent.clock import Clock, utc
 from agent.mirror_link import Link
-from agent.mirror_payload import SCHEMA, TOPICS, device_payload, topic_word
+from agent.mirror_payload import SCHEMA, TOPICS, Template, device_payload, topic_word
 from agent.plain import strict_json
 from config.secrets import SecretError
 from config.site import Device, Site
-from control.types import Reading
+from control.types import Reading, Sweep
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,7 @@ class Mirror:
         self._version = metadata.version("skadi") if version is None else version
         self._root = f"{site.mqtt.base_topic}/{site.id}/{site.area}"
         self._seq: dict[str, int] = {}
+        self._templates: dict[str, Template] = {}
         self._link = Link(self._root, f"skadi-{site.id}-{site.area}", nonce, site.mqtt)
 
     @property
@@ -85,8 +86,15 @@ class Mirror:
 
     def publish_device(self, device: Device, readings: Sequence[Reading]) -> None:
         """What a device said in one poll."""
-        payload = device_payload(self._site, device, readings)
-        self._state(f"device/{device.id}/state", payload)
+        topic = f"device/{device.id}/state"
+        if isinstance(readings, Sweep):
+            self._seq[topic] = seq = self._seq.get(topic, 0) + 1
+            template = self._templates.get(device.id)
+            if template is None or not template.fits(readings):
+                template = self._templates[device.id] = Template(self._site, device, readings)
+            self._link.set_retained(topic, template.fill(readings, seq))
+            return
+        self._state(topic, device_payload(self._site, device, readings))
 
     def publish_row(self, row: str, state: Mapping[str, object]) -> None:
         """What the monitor says of a row: deviation, thresholds, MMS state and since when."""

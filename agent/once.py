@@ -5,6 +5,7 @@ Never writes to a device and never touches data_dir.
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 from agent.clock import WallClock
 from config.loader import site_environment
@@ -38,7 +39,9 @@ def _lost(key: str, clock: WallClock, reason: str) -> Reading:
     return Reading(key, None, clock.now_s(), Quality.UNKNOWN, reason)
 
 
-async def _read(device: Device, environ: dict[str, str], clock: WallClock) -> list[Reading] | str:
+async def _read(
+    device: Device, environ: dict[str, str], clock: WallClock
+) -> Sequence[Reading] | str:
     driver: Driver | None = None
     try:
         driver = make_driver(device, environ)

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MOST = 12.0  # times the device's own period
 
-OnReadings = Callable[[Device, list[Reading]], None]
+OnReadings = Callable[[Device, Sequence[Reading]], None]
 
 
 @dataclass(slots=True)

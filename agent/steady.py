@@ -5,11 +5,11 @@ Ages, leases, permits and intervals are counted in it; whatever people or other 
 stamped by the wall clock, `offset_s` apart once somebody has set it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.clock import Clock
-from control.types import Reading
+from control.types import Reading, Sweep
 
 DRIFT_S = 0.5  # a smaller offset is the slewing of NTP
 LONGEST_POLL_S = 60.0  # what a poll may take from its stamp to its arrival
@@ -63,16 +63,22 @@ class Steady:
         offset_s, now_s = self.offset_s(), self.now_s()
         if offset_s == self._before_s == 0.0:
             return readings
-        return [replace(r, taken_s=self._steadied_s(r.taken_s, offset_s, now_s)) for r in readings]
+        return _restamped(readings, lambda at_s: self._steadied_s(at_s, offset_s, now_s))
 
     def stamped(self, readings: Sequence[Reading]) -> Sequence[Reading]:
         """Readings of this time, stamped by the wall clock."""
         if not (offset_s := self.offset_s()):
             return readings
-        return [replace(r, taken_s=r.taken_s + offset_s) for r in readings]
+        return _restamped(readings, lambda at_s: at_s + offset_s)
 
     def _steadied_s(self, taken_s: float, offset_s: float, now_s: float) -> float:
         for offset in (offset_s, self._before_s, 0.0):
             if -DRIFT_S <= now_s - (taken_s - offset) <= LONGEST_POLL_S:
                 return min(taken_s - offset, now_s)
         return min(taken_s - offset_s, now_s)
+
+
+def _restamped(readings: Sequence[Reading], stamp: Callable[[float], float]) -> Sequence[Reading]:
+    if isinstance(readings, Sweep):
+        return Sweep(readings.points, readings.values, stamp(readings.taken_s), readings.faults)
+    return [replace(r, taken_s=stamp(r.taken_s)) for r in readings]

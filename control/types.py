@@ -4,9 +4,10 @@ All are immutable. Times are seconds: `now_s`/`taken_s` on the agent's own clock
 seconds, virtual in rehearsals). Values are in the unit of the point's quantity.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,43 @@ class Reading:
     quality: Quality
     reason: str = ""
     source: str = "polled"  # polled | pushed
+
+
+class Sweep(Sequence[Reading]):
+    """The readings of one poll in columns: a sequence that makes a Reading only when asked for one.
+
+    points: their keys. values (n,): good values, NaN elsewhere. faults: position -> why there is
+    no good value; every other position is good. Nothing in it may be changed.
+    """
+
+    __slots__ = ("faults", "points", "taken_s", "values")
+
+    def __init__(
+        self,
+        points: tuple[str, ...],
+        values: NDArray[np.float64],
+        taken_s: float,
+        faults: Mapping[int, tuple[Quality, str]],
+    ) -> None:
+        self.points, self.values, self.taken_s, self.faults = points, values, taken_s, faults
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @overload
+    def __getitem__(self, at: int) -> Reading: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Reading]: ...
+    def __getitem__(self, at: int | slice) -> Reading | list[Reading]:
+        if isinstance(at, slice):
+            return list(self)[at]
+        at = range(len(self.points))[at]
+        if fault := self.faults.get(at):
+            return Reading(self.points[at], None, self.taken_s, *fault)
+        return Reading(self.points[at], float(self.values[at]), self.taken_s, Quality.GOOD)
+
+    def __iter__(self) -> Iterator[Reading]:
+        return map(self.__getitem__, range(len(self.points)))
 
 
 @dataclass(frozen=True, slots=True)

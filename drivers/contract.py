@@ -45,7 +45,7 @@ class Driver(Protocol):
         """Open what there is to open. Raises DriverError."""
         ...
 
-    async def read(self, now_s: float) -> list[Reading]:
+    async def read(self, now_s: float) -> Sequence[Reading]:
         """Read every point of the device: one Reading for each, in the order of the points.
 
         Raises Transient when the device as a whole does not answer; otherwise what went

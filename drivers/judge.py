@@ -6,12 +6,16 @@ reading without a value and with its reason.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from config.site import Point
-from control.types import Quality, Reading
+import numpy as np
+from numpy.typing import NDArray
 
+from config.site import Point
+from control.types import Quality, Reading, Sweep
+
+Fault = tuple[Quality, str]
 _MAX = sys.float_info.max
 
 
@@ -68,3 +72,42 @@ def judge_of(point: Point, sentinels: Iterable[float] = ()) -> Judge:
         low=max(about.low, -_MAX),
         high=min(about.high, _MAX),
     )
+
+
+class Bench:
+    """Judges that sit together over all points of a device: the same verdicts, in columns."""
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self.judges = judges
+        self.points = tuple(j.key for j in judges)
+        self._scale = np.array([j.scale for j in judges])
+        self._offset = np.array([j.offset for j in judges])
+        self._low = np.array([j.low for j in judges])
+        self._high = np.array([j.high for j in judges])
+        most = max((len(j.sentinels) for j in judges), default=0)
+        rows = [[*j.sentinels, *[np.nan] * (most - len(j.sentinels))] for j in judges]
+        self._sentinels = np.array(rows, np.float64).reshape(len(judges), most).T.copy()
+
+    def read(self, raws: NDArray[np.float64], absent: Mapping[int, Fault], now_s: float) -> Sweep:
+        """Judge raw numbers (n,) in the device's own units; NaN where `absent` says why."""
+        disowned = np.zeros(len(raws), np.bool_)
+        with np.errstate(all="ignore"):
+            values = raws * self._scale + self._offset
+            good = (values >= self._low) & (values <= self._high)
+            for column in self._sentinels:
+                disowned |= raws == column
+        good &= ~disowned
+        if not absent and good.all():
+            return Sweep(self.points, values, now_s, {})
+        faults = dict(absent)
+        for at in np.flatnonzero(~good).tolist():
+            if at not in faults:
+                faults[at] = self._fault(at, float(raws[at]), bool(disowned[at]), now_s)
+        values[list(faults)] = np.nan
+        return Sweep(self.points, values, now_s, faults)
+
+    def _fault(self, at: int, raw: float, disowned: bool, now_s: float) -> Fault:
+        if disowned:
+            return Quality.MISSING, f"sentinel {raw:g}"
+        said = self.judges[at].read(raw, now_s)
+        return said.quality, said.reason

@@ -10,12 +10,10 @@ a reply that does not answer the request into a reading (drivers.modbus_frames).
 
 from collections.abc import Mapping, Sequence
 
-from pymodbus.pdu import ModbusPDU
-
 from config.site import Device, Point
-from control.types import Present, Quality, Reading
+from control.types import Present, Quality, Sweep
 from drivers.contract import NotSent, Permanent, Refused, Transient
-from drivers.modbus_batch import Absent, Batch, limits_of, why
+from drivers.modbus_batch import Batch, limits_of, why
 from drivers.modbus_clients import endpoint_of, make_link
 from drivers.modbus_link import Link, leave_link, share_link
 from drivers.modbus_writes import encode_writes
@@ -41,7 +39,7 @@ class ModbusDriver:
         """Open the connection. Raises NotSent when nobody listens."""
         await self._shared().open(self.device.timeout_s)
 
-    async def read(self, now_s: float) -> list[Reading]:
+    async def read(self, now_s: float) -> Sweep:
         """Read every point. Raises Transient when the device does not answer."""
         try:
             return await self._batch.read(self._ask, now_s)
@@ -51,15 +49,17 @@ class ModbusDriver:
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """Read these points from the wire now; a register has no priorities."""
-        batch = Batch(tuple(points), limits_of(self.device))
-        raws = await batch.raws(self._ask)
+        batch = Batch(points, limits_of(self.device))
+        raws, absent = await batch.raws(self._ask)
+        said = batch.bench.read(raws, absent, 0.0)
         found: dict[str, Present] = {}
-        for point, judge, raw in zip(points, batch.judges, raws, strict=True):
-            if isinstance(raw, Absent):
-                raise Refused(f"{self.device.address} {point.key}: {raw.reason}")
-            said = judge.read(raw, 0.0)
-            believable = said.quality is not Quality.MISSING  # implausible is still what it holds
-            found[point.key] = Present(raw * judge.scale + judge.offset if believable else None)
+        for at, judge in enumerate(batch.bench.judges):
+            if at in absent:
+                raise Refused(f"{self.device.address} {judge.key}: {absent[at][1]}")
+            quality, _ = said.faults.get(at, (Quality.GOOD, ""))
+            believable = quality is not Quality.MISSING  # implausible is still what it holds
+            value = float(raws[at]) * judge.scale + judge.offset
+            found[judge.key] = Present(value if believable else None)
         return found
 
     async def write_raw(self, values: Mapping[str, float | None]) -> None:
@@ -90,16 +90,16 @@ class ModbusDriver:
             self._link = share_link(self._endpoint, lambda: make_link(self.device))
         return self._link
 
-    async def _ask(self, request: ModbusPDU) -> ModbusPDU:
-        request.dev_id = self.device.unit_id
+    async def _ask(self, pdu: bytes) -> bytes:
         device = self.device
-        return await self._shared().ask(request, device.timeout_s, device.pause_ms / 1000)
+        pause_s = device.pause_ms / 1000
+        return await self._shared().ask(device.unit_id, pdu, device.timeout_s, pause_s)
 
-    async def _write_one(self, request: ModbusPDU, keys: tuple[str, ...]) -> None:
-        reply = await self._ask(request)
-        if not reply.isError():
+    async def _write_one(self, pdu: bytes, keys: tuple[str, ...]) -> None:
+        reply = await self._ask(pdu)
+        if not reply[0] & 0x80:
             return  # the echo was compared byte by byte
-        code = reply.exception_code
+        code = reply[1]
         text = f"{self.device.address} unit {self.device.unit_id} {', '.join(keys)}: {why(code)}"
         if code in REFUSED:
             raise Refused(text)

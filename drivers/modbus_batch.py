@@ -6,30 +6,23 @@ remembered, and a point it refuses alone is asked again only now and then.
 
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import cast
 
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
-from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+import numpy as np
+from numpy.typing import NDArray
 
 from config.addresses import ModbusAddress, RegisterKind
 from config.links import parse_hole
 from config.site import Device, Point
-from control.types import Reading
+from control.types import Quality, Sweep
 from drivers.contract import Transient
-from drivers.judge import Judge, judge_of
+from drivers.judge import Bench, Fault, judge_of
 from drivers.modbus_codec import Decoder, compile_span, sentinels_of
-from drivers.plan import BITS, Hole, Limits, Span, plan_reads, split_span
+from drivers.plan import Hole, Limits, Span, plan_reads, split_span
 
-Ask = Callable[[ModbusPDU], Awaitable[ModbusPDU]]
+Ask = Callable[[bytes], Awaitable[bytes]]  # a request PDU, and the PDU that answers it
 
-READERS: dict[RegisterKind, type[ModbusPDU]] = {
-    "coil": ReadCoilsRequest,
-    "discrete": ReadDiscreteInputsRequest,
-    "holding": ReadHoldingRegistersRequest,
-    "input": ReadInputRegistersRequest,
-}
+READERS: dict[RegisterKind, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 # MODBUS Application Protocol V1.1b3, chapter 7.
 EXCEPTIONS = {
     1: "illegal function", 2: "illegal data address", 3: "illegal data value",
@@ -42,25 +35,9 @@ NOBODY_HOME = frozenset({10, 11})  # a gateway answers for a unit that doesn't
 ASK_AGAIN_READS = 60  # a refused point is asked again every so many reads
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """No raw number, and why. `gone`: the device says it has none (else: not this time)."""
-
-    reason: str
-    gone: bool
-
-
 def why(code: int) -> str:
     """An exception code in words."""
     return f"exception {code} ({EXCEPTIONS.get(code, 'not in the specification')})"
-
-
-_NEVER = Absent("never read", gone=False)
-
-
-def _absent(judge: Judge, absent: Absent, now_s: float) -> Reading:
-    make = judge.missing if absent.gone else judge.unknown
-    return make(absent.reason, now_s)
 
 
 def limits_of(device: Device) -> Limits:
@@ -73,6 +50,16 @@ def limits_of(device: Device) -> Limits:
     )
 
 
+class _Read:
+    """One request of the plan, and how its reply is decoded."""
+
+    __slots__ = ("decoder", "pdu")
+
+    def __init__(self, span: Span, addresses: Sequence[ModbusAddress]) -> None:
+        self.pdu = struct.pack(">BHH", READERS[span.kind], span.start, span.count)
+        self.decoder: Decoder = compile_span(span, addresses)
+
+
 class Batch:
     """A compiled plan over some points, which learns what the device refuses."""
 
@@ -81,81 +68,65 @@ class Batch:
         for point in points:
             assert isinstance(point.address, ModbusAddress)
             self.addresses.append(point.address)
-        self.judges: list[Judge] = [
-            judge_of(p, sentinels_of(a)) for p, a in zip(points, self.addresses, strict=True)
-        ]
+        self.bench = Bench(
+            [judge_of(p, sentinels_of(a)) for p, a in zip(points, self.addresses, strict=True)]
+        )
         self._limits = limits
-        self._spans: dict[Span, Decoder | None] = {}
-        self._refused: dict[Span, Absent] = {}
+        self._spans: dict[Span, _Read] = {}
+        self._refused: dict[Span, Fault] = {}
         self._reads = 0
         self.forget()
-
-    def _compile(self, span: Span) -> Decoder | None:
-        return None if span.kind in BITS else compile_span(span, self.addresses)
 
     def forget(self) -> None:
         """Start again from the plan: a device that was away may come back as another."""
         self._spans = {s: self._compile(s) for s in plan_reads(self.addresses, self._limits)}
         self._refused = {}
 
-    async def read(self, ask: Ask, now_s: float) -> list[Reading]:
-        """Read all points: a Reading each, in order."""
-        raws = await self.raws(ask)
-        return [
-            _absent(judge, raw, now_s) if isinstance(raw, Absent) else judge.read(raw, now_s)
-            for judge, raw in zip(self.judges, raws, strict=True)
-        ]
+    def _compile(self, span: Span) -> _Read:
+        return _Read(span, self.addresses)
 
-    async def raws(self, ask: Ask) -> list[float | Absent]:
-        """The raw number of each point, or why the device does not have it."""
-        raws: list[float | Absent] = [_NEVER] * len(self.judges)
-        for span, absent in self._refused.items():
-            for item in span.items:
-                raws[item] = absent
+    async def read(self, ask: Ask, now_s: float) -> Sweep:
+        """Read all points."""
+        return self.bench.read(*await self.raws(ask), now_s)
+
+    async def raws(self, ask: Ask) -> tuple[NDArray[np.float64], dict[int, Fault]]:
+        """The raw number of each point, and why the device has none for some."""
+        raws, absent = np.full(len(self.addresses), np.nan), dict[int, Fault]()
+        for span, fault in self._refused.items():
+            absent |= dict.fromkeys(span.items, fault)
         self._reads += 1
-        again = list(self._refused) if self._reads % ASK_AGAIN_READS == 0 else []
-        for span in [*self._spans, *again]:
-            await self._read_span(span, ask, raws)
-        return raws
+        again = list(self._refused) if self._reads % ASK_AGAIN_READS == 0 else ()
+        for span, read in (*self._spans.items(), *((span, self._compile(span)) for span in again)):
+            await self._read_span(span, read, ask, raws, absent)
+        return raws, absent
 
-    async def _read_span(self, span: Span, ask: Ask, raws: list[float | Absent]) -> None:
-        reply = await ask(READERS[span.kind](address=span.start, count=span.count))
-        if not reply.isError():
-            self._learn(span, None)
-            self._take(span, reply, raws)
+    async def _read_span(
+        self, span: Span, read: _Read, ask: Ask, raws: NDArray[np.float64], absent: dict[int, Fault]
+    ) -> None:
+        reply = await ask(read.pdu)
+        if not reply[0] & 0x80:
+            if self._refused and self._refused.pop(span, None) is not None:
+                self._spans[span] = read
+                for item in span.items:
+                    del absent[item]
+            read.decoder.decode(reply[2:], raws)
             return
-        code = reply.exception_code
+        code = reply[1]
         if code in NOBODY_HOME:
-            raise Transient(f"unit {reply.dev_id}: {why(code)}")
+            raise Transient(why(code))
         smaller = split_span(span, self.addresses) if code in SPLIT else ()
         if not smaller:
-            absent = Absent(f"{why(code)} at {span.kind}:{span.start}", code in NOT_THERE)
-            for item in span.items:
-                raws[item] = absent
-            if absent.gone:
-                self._learn(span, absent)
+            gone = code in NOT_THERE
+            quality = Quality.MISSING if gone else Quality.UNKNOWN
+            fault = quality, f"{why(code)} at {span.kind}:{span.start}"
+            absent |= dict.fromkeys(span.items, fault)
+            if gone:
+                self._refused[span] = fault
+                self._spans.pop(span, None)
             return
         self._spans.pop(span, None)
         self._refused.pop(span, None)
-        self._spans |= {part: self._compile(part) for part in smaller}
-        for part in smaller:
-            await self._read_span(part, ask, raws)
-
-    def _learn(self, span: Span, refused: Absent | None) -> None:
-        if refused is not None:
-            self._refused[span] = refused
-            self._spans.pop(span, None)
-        elif self._refused.pop(span, None) is not None:
-            self._spans[span] = self._compile(span)
-
-    def _take(self, span: Span, reply: ModbusPDU, raws: list[float | Absent]) -> None:
-        decoder = self._spans[span]
-        if decoder is None:
-            for item in span.items:
-                raws[item] = int(reply.bits[self.addresses[item].offset - span.start])
-            return
-        try:
-            for item, raw in decoder.decode(reply.registers):
-                raws[item] = raw
-        except struct.error as error:  # the frames were checked: this is a bug, not a device
-            raise AssertionError(f"{len(reply.registers)} registers for {span}") from error
+        parts = {part: self._compile(part) for part in smaller}
+        self._spans |= parts
+        for part, compiled in parts.items():
+            await self._read_span(part, compiled, ask, raws, absent)

@@ -10,8 +10,12 @@ Must never wrap, clip or saturate: a number a register can't hold is refused.
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from config.addresses import ModbusAddress
 from config.site import Point
@@ -42,70 +46,81 @@ def sentinels_of(address: ModbusAddress) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    """Addresses of one byte order whose bytes don't overlap: unpacked in one call."""
+class _Group:
+    """Values of one type: where each of their bytes lies in the reply, the most significant first.
 
-    swapped: bool
-    format: struct.Struct
-    items: tuple[int, ...]
-    bits: tuple[int | None, ...]
+    places (n, size): positions in the data; shifts (n,): which bit is meant, None: the whole.
+    """
+
+    items: NDArray[np.intp] | slice
+    places: NDArray[np.intp]
+    dtype: np.dtype[Any]
+    shifts: NDArray[np.uint16] | None
+
+    def take(self, data: NDArray[np.uint8], raws: NDArray[np.float64]) -> None:
+        found = data[self.places].view(self.dtype)[:, 0]
+        raws[self.items] = found if self.shifts is None else found >> self.shifts & 1
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Turns the registers of one span into (item, raw number) pairs."""
+    """Turns the data bytes of one reply into raw numbers, at the positions of its items."""
 
-    count: int
-    layouts: tuple[_Layout, ...]
-    words: struct.Struct
+    size: int
+    groups: tuple[_Group, ...]
 
-    def decode(self, registers: Sequence[int]) -> Iterator[tuple[int, float]]:
-        """Yield (item, raw). Raises struct.error unless exactly `count` registers came."""
-        plain = self.words.pack(*registers)
-        for layout in self.layouts:
-            data = swap_bytes(plain) if layout.swapped else plain
-            for item, bit, raw in zip(
-                layout.items, layout.bits, layout.format.unpack_from(data), strict=True
-            ):
-                yield item, raw if bit is None else raw >> bit & 1
+    def decode(self, data: bytes, raws: NDArray[np.float64]) -> None:
+        """Write into `raws`. The frame was checked: another size is a bug (AssertionError)."""
+        if len(data) != self.size:
+            raise AssertionError(f"{len(data)} bytes of data for a decoder of {self.size}")
+        read = np.frombuffer(data, np.uint8)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is judged like any other
+            for group in self.groups:
+                group.take(read, raws)
 
 
 def compile_span(span: Span, addresses: Sequence[ModbusAddress]) -> Decoder:
-    """Compile the decoder of a span of registers (not of coils)."""
-    groups: dict[tuple[bool, str], list[list[int]]] = {}
+    """Compile the decoder of a span."""
+    if span.kind in BITS:
+        offsets = [addresses[item].offset - span.start for item in span.items]
+        places = [[offset // 8] for offset in offsets]
+        shifts = np.array([offset % 8 for offset in offsets], np.uint16)
+        return Decoder((span.count + 7) // 8, (_group(span.items, places, np.dtype("u1"), shifts),))
+    kinds: dict[tuple[str, bool], list[int]] = {}
     for item in span.items:
-        rows = groups.setdefault(_order(addresses[item]), [])
-        for row in rows:  # overlapping values can't share one struct
-            last = addresses[row[-1]]
-            if last.offset + last.words <= addresses[item].offset:
-                row.append(item)
-                break
-        else:
-            rows.append([item])
-    layouts = [
-        _layout(swapped, endian, row, span, addresses)
-        for (swapped, endian), rows in groups.items()
-        for row in rows
-    ]
-    return Decoder(span.count, tuple(layouts), struct.Struct(f">{span.count}H"))
+        kinds.setdefault((addresses[item].type, addresses[item].bit is not None), []).append(item)
+    groups = []
+    for (type_, single), items in kinds.items():
+        places = [_places(addresses[item], span.start) for item in items]
+        bits = np.array([addresses[i].bit for i in items], np.uint16) if single else None
+        groups.append(_group(items, places, np.dtype(">" + CODES[type_]), bits))
+    return Decoder(2 * span.count, tuple(groups))
+
+
+def _group(
+    items: Sequence[int], places: list[list[int]], dtype: np.dtype[Any], bits: Any
+) -> _Group:
+    """Items in one run are written as a slice, which is faster than by index."""
+    first, last = items[0], items[-1] + 1
+    run = list(items) == list(range(first, last))
+    return _Group(
+        slice(first, last) if run else np.array(items, np.intp),
+        np.array(places, np.intp), dtype, bits,
+    )  # fmt: skip
+
+
+def _places(address: ModbusAddress, start: int) -> list[int]:
+    """Where the bytes of a value lie in a span, the most significant first."""
+    words = range(address.offset - start, address.offset - start + address.words)
+    pair = (0, 1) if address.byte_order == "big" else (1, 0)
+    ordered = words if address.word_order == "big" else reversed(words)
+    return [2 * word + byte for word in ordered for byte in pair]
 
 
 def _order(address: ModbusAddress) -> tuple[bool, str]:
     """(swap the bytes of each word first, struct's byte order): ABCD, DCBA, BADC or CDAB."""
     swapped = address.word_order != address.byte_order
     return swapped, ">" if address.word_order == "big" else "<"
-
-
-def _layout(
-    swapped: bool, endian: str, row: list[int], span: Span, addresses: Sequence[ModbusAddress]
-) -> _Layout:
-    format_, at = endian, span.start
-    for item in row:
-        address = addresses[item]
-        format_ += f"{2 * (address.offset - at)}x{CODES[address.type]}"
-        at = address.offset + address.words
-    bits = tuple(addresses[item].bit for item in row)
-    return _Layout(swapped, struct.Struct(format_), tuple(row), bits)
 
 
 def swap_bytes(data: bytes) -> bytes:

@@ -1,9 +1,7 @@
 """Checks that a Modbus reply answers its request, on the raw bytes. Pure.
 
-pymodbus 3.16 accepts replies with fewer or more registers than asked for, of another
-function, and without a transaction id. Here every byte that can be known in advance is
-compared before a value is looked at: transaction, protocol, length, unit, function code,
-byte count, echoed address and values.
+Every byte that can be known in advance is compared before a value is looked at: transaction,
+protocol, length, unit, function code, byte count, echoed address and values, CRC.
 
 Facts: MODBUS Application Protocol V1.1b3 chapter 6 (PDUs), MODBUS Messaging on TCP/IP
 V1.0b 3.1.3 (MBAP header), MODBUS over Serial Line V1.02 2.5.1 (RTU frame).
@@ -11,6 +9,7 @@ V1.0b 3.1.3 (MBAP header), MODBUS over Serial Line V1.02 2.5.1 (RTU frame).
 Must never accept in doubt: a wrong reply is dropped together with its connection.
 """
 
+import struct
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,7 +20,7 @@ ECHO_BYTES = {5: 5, 6: 5, 15: 5, 16: 5, 22: 7}
 IDENTIFY = 43  # with MEI type 14: read device identification, 6.21
 _MAX_PDU = 253
 _MBAP = 7
-PRIVATE_CODE = 0xFF  # an exception code no device uses, for the stand-in below
+_HEAD = struct.Struct(">HHHB")  # transaction, protocol, bytes that follow, unit
 
 
 class Framing(Enum):
@@ -82,7 +81,10 @@ def _check_rtu(request: bytes, reply: bytes) -> Check:
     body = 2 if reply[1] & 0x80 else _rtu_pdu(request[1:-2], reply[1:])
     if body is None:
         return Incomplete()
-    return _check_size(request[1:-2], reply[1:], body, tail=2)
+    verdict = _check_size(request[1:-2], reply[1:], body, tail=2)
+    if verdict == Answer() and crc16(reply[:-2]) != reply[-2:]:
+        return Wrong(f"CRC {reply[-2:].hex()}, expected {crc16(reply[:-2]).hex()}")
+    return verdict
 
 
 def _rtu_pdu(asked: bytes, pdu: bytes) -> int | None:
@@ -147,22 +149,31 @@ def expected_pdu(asked: bytes) -> int:
     return 2 + ((count + 7) // 8 if function in READ_BITS else 2 * count)
 
 
-def stand_in(framing: Framing, request: bytes) -> bytes:
-    """An exception reply with a private code, to end a request that got a wrong reply.
-
-    It takes the place of bytes that must not reach pymodbus' parser.
-    """
+def make_frame(framing: Framing, tid: int, unit: int, pdu: bytes) -> bytes:
+    """A request as it goes on the wire. `tid`: the transaction, which RTU has no room for."""
     if framing is Framing.TCP:
-        return request[:4] + b"\x00\x03" + request[6:7] + bytes((request[7] | 0x80, PRIVATE_CODE))
-    body = bytes((request[0], request[1] | 0x80, PRIVATE_CODE))
+        return _HEAD.pack(tid, 0, len(pdu) + 1, unit) + pdu
+    body = bytes((unit,)) + pdu
     return body + crc16(body)
+
+
+def pdu_of(framing: Framing, frame: bytes) -> bytes:
+    """The PDU inside a frame that was checked."""
+    return frame[_MBAP:] if framing is Framing.TCP else frame[1:-2]
 
 
 def crc16(data: bytes) -> bytes:
     """The CRC of an RTU frame, low byte first (MODBUS over Serial Line V1.02, 6.2.2)."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
     return crc.to_bytes(2, "little")
+
+
+def _crc_of(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0xA001 if byte & 1 else 0)
+    return byte
+
+
+_CRC = tuple(map(_crc_of, range(256)))

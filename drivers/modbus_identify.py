@@ -3,10 +3,9 @@
 Read only. Few devices answer; a refusal is an answer, too.
 """
 
-from pymodbus.pdu.mei_message import ReadDeviceInformationRequest, ReadDeviceInformationResponse
-
 from config.site import Device
 from drivers.modbus_clients import endpoint_of, make_link
+from drivers.modbus_frames import IDENTIFY
 from drivers.modbus_link import leave_link, share_link
 
 # MODBUS Application Protocol V1.1b3, 6.21: the objects of the basic and regular categories.
@@ -15,6 +14,7 @@ OBJECTS = {
     6: "application",
 }  # fmt: skip
 REGULAR, BASIC = 2, 1
+READ_IDENTIFICATION = 14  # the MEI type
 
 
 async def identify(device: Device) -> dict[str, str]:
@@ -26,22 +26,24 @@ async def identify(device: Device) -> dict[str, str]:
     link = share_link(endpoint, lambda: make_link(device))
     try:
         for category in (REGULAR, BASIC):
-            request = ReadDeviceInformationRequest(
-                read_code=category, object_id=0, dev_id=device.unit_id
-            )
-            reply = await link.ask(request, device.timeout_s, device.pause_ms / 1000)
-            if isinstance(reply, ReadDeviceInformationResponse):
+            asked = bytes((IDENTIFY, READ_IDENTIFICATION, category, 0))
+            pause_s = device.pause_ms / 1000
+            reply = await link.ask(device.unit_id, asked, device.timeout_s, pause_s)
+            if reply[0] == IDENTIFY:
                 return _texts(reply)
         return {}
     finally:
         leave_link(endpoint, link)
 
 
-def _texts(reply: ReadDeviceInformationResponse) -> dict[str, str]:
+def _texts(reply: bytes) -> dict[str, str]:
+    """The objects of a reply; that they fill it exactly was checked (modbus_frames)."""
     found: dict[str, str] = {}
-    for number, said in reply.information.items():
-        parts = said if isinstance(said, list) else [said]
-        text = b" ".join(p for p in parts if isinstance(p, bytes)).decode("utf-8", "replace")
+    at = 7
+    for _ in range(reply[6]):
+        number, size = reply[at], reply[at + 1]
+        text = reply[at + 2 : at + 2 + size].decode("utf-8", "replace")
+        at += 2 + size
         printable = "".join(c if c.isprintable() else " " for c in text).strip()[:80]
         if printable and number in OBJECTS:
             found[OBJECTS[number]] = printable

@@ -1,8 +1,9 @@
 """One connection to a Modbus endpoint: one request at a time, each reply checked, no retries.
 
-Owns a pymodbus client and throws it away after anything that could let a late or wrong
-reply answer the next request: a timeout, a wrong reply, stray bytes, a cancelled request.
-It connects when it is asked something; who asks decides how often (the agent's poller).
+pymodbus opens and closes it, over TCP, TLS or a serial line; the frames on it are ours. It is
+thrown away after anything that could let a late or wrong reply answer the next request: a
+timeout, a wrong reply, stray bytes, a cancelled request. It connects when it is asked something;
+who asks decides how often (the agent's poller).
 
 Links are shared by all devices behind one endpoint (a gateway, a serial line): many of
 those take a single connection, and a line carries one request at a time anyway.
@@ -14,20 +15,18 @@ from collections.abc import Callable, Hashable
 from weakref import WeakKeyDictionary
 
 from pymodbus.client.base import ModbusBaseClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
 
 from drivers.contract import NotSent, Transient
-from drivers.modbus_frames import Answer, Framing, Incomplete, check_reply, stand_in
+from drivers.modbus_frames import Answer, Framing, Incomplete, check_reply, make_frame, pdu_of
 
-# pymodbus logs each lost reply; the agent logs a device once on loss and once on recovery.
+# pymodbus logs each failed connection; the agent logs a device once on loss and once on recovery.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 ClientMaker = Callable[["Watch", float], ModbusBaseClient]
 
 
 class Watch:
-    """Sees every byte of one connection through pymodbus' documented trace hooks.
+    """Takes every byte that comes on one connection, through pymodbus' documented trace hooks.
 
     `fault` says what was wrong; the connection must not be used after that.
     """
@@ -35,38 +34,43 @@ class Watch:
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
         self.fault = ""
-        self.sent = False
-        self.lost: Callable[[], None] = lambda: None
         self._request = b""
+        self._reply: asyncio.Future[bytes] | None = None
 
-    def start(self) -> None:
-        """A new request is about to be sent."""
-        self.sent = False
+    def expect(self, request: bytes) -> "asyncio.Future[bytes]":
+        """The reply to `request`, once it is whole and right. Raises Transient when it is not."""
+        self._request = request
+        self._reply = asyncio.get_running_loop().create_future()
+        return self._reply
 
     def packet(self, sending: bool, data: bytes) -> bytes:
-        """Return what pymodbus may see of `data`: nothing until the reply is whole and right."""
+        """`data`: all that came since the last request. pymodbus gets to see none of it."""
         if sending:
-            self._request, self.sent = data, True
             return data
-        if not self._request:
+        reply = self._reply
+        if reply is None or reply.done():
             self.fault = self.fault or "bytes that nobody asked for"
             return b""
         match check_reply(self.framing, self._request, data):
-            case Incomplete():
-                return b""
             case Answer():
-                self._request = b""
-                return data
+                reply.set_result(data)
+            case Incomplete():
+                pass
             case wrong:
-                self.fault = wrong.reason
-                instead, self._request = stand_in(self.framing, self._request), b""
-                return instead
+                self._fail(reply, f"wrong reply dropped: {wrong.reason}")
+        return b""
 
     def connection(self, connected: bool) -> None:
         """Called by pymodbus when the connection comes and goes."""
         if not connected:
             self.fault = self.fault or "the device closed the connection"
-            self.lost()
+            if self._reply is not None and not self._reply.done():
+                self._fail(self._reply, self.fault)
+
+    def _fail(self, reply: "asyncio.Future[bytes]", why: str) -> None:
+        self.fault = why
+        reply.set_exception(Transient(why))
+        reply.exception()  # looked at: a future nobody waits for any more must not complain
 
 
 class Link:
@@ -83,6 +87,7 @@ class Link:
         self._lock = asyncio.Lock()
         self._client: ModbusBaseClient | None = None
         self._watch = Watch(framing)
+        self._tid = 0
         self._free_s = 0.0  # on the loop's clock: no request before
 
     async def open(self, timeout_s: float) -> None:
@@ -90,31 +95,33 @@ class Link:
         async with self._lock:
             await self._connected(timeout_s)
 
-    async def ask(self, request: ModbusPDU, timeout_s: float, pause_s: float = 0.0) -> ModbusPDU:
-        """Send `request` and return the reply that answers it: normal or exception.
+    async def ask(self, unit: int, pdu: bytes, timeout_s: float, pause_s: float = 0.0) -> bytes:
+        """Send a request PDU and return the PDU that answers it: normal or exception.
 
-        `pause_s`: what the device wants between two requests. Raises NotSent when nothing was sent, Transient when no right answer came.
+        `pause_s`: what the device wants between two requests. Raises NotSent when nothing was
+        sent, Transient when no right answer came.
         """
         loop = asyncio.get_running_loop()
         async with self._lock:
             if (wait_s := self._free_s - loop.time()) > 0:
                 await asyncio.sleep(wait_s)
             client = await self._connected(timeout_s)
-            answered = False
-            self._watch.start()
-            client.ctx.comm_params.timeout_connect = timeout_s
+            self._tid = self._tid % 0xFFFF + 1
+            request = make_frame(self._framing, self._tid, unit, pdu)
+            reply, answered = self._watch.expect(request), False
             try:
-                reply: ModbusPDU = await client.execute(False, request)
-                if self._watch.fault:
-                    raise Transient(f"{self.name}: wrong reply dropped: {self._watch.fault}")
+                client.ctx.send(request)
+                async with asyncio.timeout(timeout_s):
+                    data = await reply
                 answered = True
-                return reply
-            except (ModbusException, OSError) as error:
-                why = self._watch.fault or f"no reply within {timeout_s:g} s"
-                kind = Transient if self._watch.sent else NotSent
-                raise kind(f"{self.name}: {why}") from error
+                return pdu_of(self._framing, data)
+            except TimeoutError as error:
+                raise Transient(f"{self.name}: no reply within {timeout_s:g} s") from error
+            except Transient as error:
+                raise Transient(f"{self.name}: {error}") from error
             finally:
                 if not answered:
+                    reply.cancel()
                     self.drop()
                     pause_s = max(pause_s, self._quiet_s(timeout_s))
                 self._free_s = loop.time() + pause_s
@@ -133,7 +140,6 @@ class Link:
         self.drop()
         watch = Watch(self._framing)
         client = self._make_client(watch, timeout_s)
-        watch.lost = lambda: _fail_waiting(client)
         try:
             connected = await client.connect()
         except BaseException:
@@ -150,14 +156,6 @@ class Link:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-
-def _fail_waiting(client: ModbusBaseClient) -> None:
-    """End a request at once when the peer has closed; pymodbus lets it wait for its timeout."""
-    waiting = client.ctx.response_future
-    if not waiting.done():
-        waiting.set_exception(ConnectionResetError("closed by the device"))
-        waiting.exception()  # looked at: a future nobody waits for must not complain
 
 
 _links: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Link]] = WeakKeyDictionary()

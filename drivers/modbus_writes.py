@@ -7,16 +7,9 @@ a register, changing a bit and writing it back would undo what somebody else did
 Must never send what a register can't hold, and never write anything but these points.
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import WriteMultipleCoilsRequest, WriteSingleCoilRequest
-from pymodbus.pdu.register_message import (
-    MaskWriteRegisterRequest,
-    WriteMultipleRegistersRequest,
-    WriteSingleRegisterRequest,
-)
 
 from config.addresses import ModbusAddress, RegisterKind
 from config.site import Point
@@ -43,7 +36,7 @@ class _Mask:
     keys: tuple[str, ...]
 
 
-Write = tuple[ModbusPDU, tuple[str, ...]]
+Write = tuple[bytes, tuple[str, ...]]  # a request PDU, and whose values it carries
 
 
 def encode_writes(
@@ -86,10 +79,7 @@ def _add_bit(mask: _Mask | None, point: Point, value: float) -> _Mask:
 
 
 def _mask_request(offset: int, mask: _Mask) -> Write:
-    request = MaskWriteRegisterRequest(
-        address=offset, and_mask=~mask.clear & 0xFFFF, or_mask=mask.set
-    )
-    return request, mask.keys
+    return struct.pack(">BHHH", 22, offset, ~mask.clear & 0xFFFF, mask.set), mask.keys
 
 
 def _runs(words: list[_Words]) -> list[_Words]:
@@ -104,10 +94,14 @@ def _runs(words: list[_Words]) -> list[_Words]:
     return runs
 
 
-def _request(run: _Words, multiple: bool) -> ModbusPDU:
-    single = len(run.words) == 1 and not multiple
-    if run.kind == "coil":
-        coils = WriteSingleCoilRequest if single else WriteMultipleCoilsRequest
-        return coils(address=run.start, bits=[bool(v) for v in run.words])
-    registers = WriteSingleRegisterRequest if single else WriteMultipleRegistersRequest
-    return registers(address=run.start, registers=list(run.words))
+def _request(run: _Words, multiple: bool) -> bytes:
+    """Function 5, 6, 15 or 16 (MODBUS Application Protocol V1.1b3, 6.5, 6.6, 6.11, 6.12)."""
+    coils, count = run.kind == "coil", len(run.words)
+    if count == 1 and not multiple:
+        word = 0xFF00 * run.words[0] if coils else run.words[0]
+        return struct.pack(">BHH", 5 if coils else 6, run.start, word)
+    if coils:
+        data = sum(bit << i for i, bit in enumerate(run.words)).to_bytes((count + 7) // 8, "little")
+    else:
+        data = struct.pack(f">{count}H", *run.words)
+    return struct.pack(">BHHB", 15 if coils else 16, run.start, count, len(data)) + data

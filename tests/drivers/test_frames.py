@@ -13,7 +13,7 @@ from drivers.bacnet_codec import (
     encode_read_multiple,
 )
 from drivers.bacnet_tags import Malformed
-from drivers.modbus_frames import Answer, Framing, Incomplete, Wrong, check_reply, crc16, stand_in
+from drivers.modbus_frames import Answer, Framing, Incomplete, Wrong, check_reply, crc16, make_frame
 from drivers.workload import parse_state
 from tests.drivers.modbus_peer import frame
 
@@ -37,7 +37,8 @@ def test_every_part_of_a_right_reply_is_incomplete_and_the_whole_answers(
         assert check_reply(framing, request_, reply[:size]) == Incomplete()
     assert check_reply(framing, request_, reply) == Answer()
     assert isinstance(check_reply(framing, request_, reply + b"\0"), Wrong)
-    assert check_reply(framing, request_, stand_in(framing, request_)) == Answer()
+    tid, unit = (0x1234, 7) if framing is Framing.TCP else (0, 7)
+    assert make_frame(framing, tid, unit, b"\x03\x00\x10\x00\x02") == request_
 
 
 @pytest.mark.parametrize(("framing", "request_", "reply"), CASES, ids=["tcp", "rtu"])

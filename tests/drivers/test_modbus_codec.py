@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,15 @@ from drivers.plan import plan_reads
 from tests.drivers.make import point, register, writable
 
 
+def decode_all(addresses: list[ModbusAddress], words: list[int]) -> list[float]:
+    (span,) = plan_reads(addresses)
+    raws = np.full(len(addresses), np.nan)
+    compile_span(span, addresses).decode(b"".join(w.to_bytes(2, "big") for w in words), raws)
+    return [float(raw) for raw in raws]
+
+
 def decode_one(address: ModbusAddress, words: list[int]) -> float:
-    (span,) = plan_reads([address])
-    ((_, raw),) = compile_span(span, [address]).decode(words)
+    (raw,) = decode_all([address], words)
     return raw
 
 
@@ -59,9 +66,31 @@ def test_types(type_: str, words: list[int], value: float) -> None:
 @pytest.mark.parametrize("bit", range(16))
 def test_bits_of_one_register_are_read_apart(bit: int) -> None:
     addresses = [register("holding:7", "bool", bit=b) for b in range(16)]
+    assert decode_all(addresses, [1 << bit]) == [float(i == bit) for i in range(16)]
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_a_bit_is_counted_within_the_register_in_its_own_byte_order(order: str) -> None:
+    assert decode_one(register("holding:7", "bool", bit=3, byte_order=order), [0x0008]) == float(
+        order == "big"
+    )
+    assert decode_one(register("holding:7", "bool", bit=3, byte_order=order), [0x0800]) == float(
+        order == "little"
+    )
+
+
+def test_coils_are_read_bit_by_bit_from_the_lowest() -> None:
+    addresses = [register(f"coil:{at}", "bool") for at in (20, 3, 11)]
     (span,) = plan_reads(addresses)
-    found = dict(compile_span(span, addresses).decode([1 << bit]))
-    assert found == {i: int(i == bit) for i in range(16)}
+    assert (span.start, span.count) == (3, 18)
+    raws = np.full(3, np.nan)
+    compile_span(span, addresses).decode(bytes((0b1, 0b1, 0b0)), raws)
+    assert raws.tolist() == [0.0, 1.0, 1.0]
+
+
+def test_values_that_overlap_are_read_each_by_itself() -> None:
+    addresses = [register("input:0", "uint32"), register("input:0"), register("input:1")]
+    assert decode_all(addresses, [1, 2]) == [65538.0, 1.0, 2.0]
 
 
 orders = st.sampled_from(["big", "little"])
@@ -77,8 +106,7 @@ def test_a_mixed_span_decodes_like_its_parts(
         addresses.append(register(f"input:{at}", type_, word_order=word, byte_order=byte))
         at += REGISTER_WORDS[type_]
     words = [random.randrange(65536) for _ in range(at)]  # type: ignore[attr-defined]
-    (span,) = plan_reads(addresses)
-    found = dict(compile_span(span, addresses).decode(words))
+    found = decode_all(addresses, words)
     for i, address in enumerate(addresses):
         alone = decode_one(address, words[address.offset : address.offset + address.words])
         assert found[i] == alone or math.isnan(alone)
