@@ -183,18 +183,18 @@ async def explain(
 
 
 class ReportWanted(BaseModel):
-    """The time to report, at most a year; by default the last 24 hours. html is one page."""
+    """The time to report, at most a year; by default the last 24 hours. html is one page, pdf one file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     since: Annotated[str | None, Field(max_length=40)] = None
     until: Annotated[str | None, Field(max_length=40)] = None
-    format: Literal["json", "html"] = "json"
+    format: Literal["json", "html", "pdf"] = "json"
 
 
 REPORTS: dict[int | str, dict[str, Any]] = {
     **HISTORY_ERRORS, **{c: {"model": m.Error} for c in (400, 413)},
-    200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}}},
+    200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}, "application/pdf": {}}},
 }  # fmt: skip
 
 
@@ -214,6 +214,11 @@ async def report(request: Request, wanted: ReportWanted) -> Response:
         from agent.report_html import render
 
         return HTMLResponse(await asyncio.to_thread(render, found))
+    if wanted.format == "pdf":
+        from agent.report_pdf import render_pdf
+
+        pdf = await asyncio.to_thread(render_pdf, found)
+        return Response(pdf, media_type="application/pdf")
     return JSONResponse(found)
 
 

@@ -341,7 +341,8 @@ class Agent:
         v = judged.verification
         detail = _about(v.proposal) | {
             "inlet_before_c": v.inlet_before_c, "inlet_c": judged.inlet_c,
-            "predicted_inlet_k": v.effect.inlet_c, "undo": judged.undo, "ts_s": self.clock.now_s(),
+            "predicted_inlet_k": v.effect.inlet_c, "realised_kw": judged.realised_kw,
+            "undo": judged.undo, "ts_s": self.clock.now_s(),
         }  # fmt: skip
         self.tell("judged", detail)
 

@@ -16,6 +16,7 @@ Json = Mapping[str, Any]
 # Out of the hall's own account (its true values, not what the agent measured).
 _FROM_TRUTH = (
     "wh_per_prompt", "wh_per_1k_tokens", "prompts", "tokens", "rejected", "jobs_deferred",
+    "deferred_kwh",
     "it_kwh", "cooling_kwh", "total_kwh", "pue", "worst_inlet_c", "inlet_compliance_pct",
     "worst_latency_p95_ms", "worst_rack_kw", "minutes_over_limit",
 )  # fmt: skip

@@ -1,55 +1,59 @@
 """A report as one HTML file that opens without a network: styles, charts and numbers inside.
 
-Decides how it reads: the answer first, then what it rests on, then what was done. Everything that
-came from outside is escaped by Jinja; the SVG is made here and escapes its own text.
+Everything that came from outside is escaped, by Jinja or here in the SVG. No script.
 """
 
+from html import escape
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, select_autoescape
 from markupsafe import Markup
 
-from agent.report_svg import NARROW, heat_colour, line_chart
+from agent.report_draw import Shape, draw, legend
+from agent.report_page import Block, page
 
-COOL_C, HOT_C = 18.0, 28.0  # the ends of the heat map's colours: ASHRAE's 18 degC, the limit
+WIDE, NARROW, HEIGHT = (900.0, 440.0, 200.0)
 
 
 def render(report: dict[str, Any]) -> str:
     """The page."""
+    return render_blocks(page(report))
+
+
+def render_blocks(blocks: list[Block]) -> str:
+    """Blocks as a page."""
     environment = Environment(
         autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": _number, "signed": _signed}
+    environment.globals |= {"svg": svg, "legend": legend}
+    environment.tests |= {"block": lambda value, name: type(value).__name__ == name}
     template = environment.from_string(files("agent").joinpath("report.html.j2").read_text("utf-8"))
-    hall = [c for c in report["charts"] if not c["id"].startswith("setpoint:")]
-    setpoints = [c for c in report["charts"] if c["id"].startswith("setpoint:")]
-    drawn = {c["id"]: line_chart(c) for c in hall}
-    drawn |= {c["id"]: line_chart(c, NARROW) for c in setpoints}
-    charts = {name: Markup(svg) for name, svg in drawn.items()}  # made, and escaped, by us
-    return template.render(
-        r=report, charts=charts, hall=hall, setpoints=setpoints, rows=_rows(report)
-    )
+    return template.render(blocks=blocks)
 
 
-def _rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Racks by row, each with its colour."""
-    hottest = max([HOT_C, *(e["max"] for e in report["compliance"] if e["unit"] == "degC")])
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for rack in report["racks"]:
-        top = rack["inlet_max_c"]
-        share = None if top is None else (top - COOL_C) / (hottest - COOL_C)
-        ink = "#fff" if share is not None and (share < 0.15 or share > 0.85) else "#222"
-        rows.setdefault(rack["row"] or "-", []).append(
-            rack | {"colour": heat_colour(share), "ink": ink}
-        )
-    return [{"row": name, "racks": racks} for name, racks in sorted(rows.items())]
+def svg(chart: dict[str, Any], many: int = 1) -> Markup:
+    """A chart as an <svg> element; a sentence where nothing is known."""
+    width = WIDE if many == 1 else NARROW
+    shapes = draw(chart, width, HEIGHT)
+    if not shapes:
+        return Markup('<p class="none">no reading of it in this time</p>')
+    title = escape(f"{chart['title']} in {chart['y']['unit']}")
+    parts = "".join(map(_element, shapes))
+    head = f'<svg viewBox="0 0 {width:g} {HEIGHT:g}" role="img" aria-label="{title}">'
+    return Markup(f"{head}{parts}</svg>")  # made, and escaped, by us
 
 
-def _number(value: float | None, digits: int = 2) -> str:
-    """A number with thin spaces between thousands, or a dash."""
-    return "–" if value is None else f"{value:,.{digits}f}".replace(",", "\u2009")
-
-
-def _signed(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:+.{digits}f}"
+def _element(shape: Shape) -> str:
+    (x, y), tip = shape.points[0], f"<title>{escape(shape.tip)}</title>" if shape.tip else ""
+    if shape.text:
+        return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{shape.anchor}" fill="{shape.fill}">'
+                f"{escape(shape.text)}</text>")  # fmt: skip
+    if shape.fill:
+        right, bottom = shape.points[1]
+        size = f'width="{right - x:.1f}" height="{bottom - y:.1f}"'
+        return f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{shape.fill}">{tip}</rect>'
+    path = f"M{x:.1f} {y:.1f}" + "".join(f"L{a:.1f} {b:.1f}" for a, b in shape.points[1:])
+    dash = ' stroke-dasharray="5 4"' if shape.dash else ""
+    line = f'fill="none" stroke="{shape.stroke}" stroke-width="{shape.width:g}"{dash}'
+    return f'<path d="{path}" {line} stroke-linecap="round" stroke-linejoin="round">{tip}</path>'

@@ -1,4 +1,4 @@
-"""`skadi report`: a stretch of time as JSON or as one HTML file. Reads history; needs no agent."""
+"""`skadi report`: a stretch of time as JSON, one HTML file or a PDF. Reads history; needs no agent."""
 
 import asyncio
 import json
@@ -23,11 +23,16 @@ UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
               help="How far back (90m, 24h, 7d), or a time like 2026-01-31T12:00:00Z.")  # fmt: skip
 @click.option("--until", help="A time like 2026-01-31T12:00:00Z, or how far back; default: now.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page.")
+@click.option("--pdf", "pdf_path", type=click.Path(path_type=Path), help="Write a PDF.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, allow_dash=True),
               help="Write JSON; - for stdout.")  # fmt: skip
+@click.option("--rehearsal", "rehearsals", multiple=True, metavar="FILE",
+              type=click.Path(path_type=Path),
+              help="What  skadi rehearse --json  (or demo --json) has printed; can be repeated.")  # fmt: skip
 def report(
-    config_path: Path, since: str, until: str | None, html_path: Path | None, json_path: Path | None
-) -> None:
+    config_path: Path, since: str, until: str | None, html_path: Path | None, pdf_path: Path | None,
+    json_path: Path | None, rehearsals: tuple[Path, ...],
+) -> None:  # fmt: skip
     """What a stretch of time was like: energy, limits, actions. One file, no network to open it."""
     from agent.clock import WallClock
     from agent.history import HistoryDown
@@ -38,13 +43,23 @@ def report(
     now_s = WallClock().now_s()
     until_s = moment(until, now_s) if until else now_s
     environ = dict(site_environment(config_path, os.environ))
+    runs = [run for path in rehearsals for run in _runs(path)]
     try:
-        found = asyncio.run(_collect(site, environ, moment(since, now_s), until_s, now_s))
+        found = asyncio.run(_collect(site, environ, moment(since, now_s), until_s, now_s, runs))
     except HistoryDown as error:
         fail(str(error), Exit.UNREACHABLE)
     except ValueError as error:
         fail(str(error), Exit.USAGE)
-    _write(found, html_path, json_path)
+    _write(found, html_path, pdf_path, json_path)
+
+
+def _runs(path: Path) -> list[dict[str, Any]]:
+    from agent.report_rehearsal import read_results
+
+    try:
+        return read_results(path)
+    except (OSError, ValueError) as error:
+        fail(f"--rehearsal {path}: {error}", Exit.USAGE)
 
 
 def moment(text: str, now_s: float) -> float:
@@ -60,47 +75,56 @@ def moment(text: str, now_s: float) -> float:
 
 
 async def _collect(
-    site: Site, environ: dict[str, str], since_s: float, until_s: float, now_s: float
-) -> dict[str, Any]:
+    site: Site, environ: dict[str, str], since_s: float, until_s: float, now_s: float,
+    runs: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     from agent.clock import WallClock
     from agent.history import History
     from agent.report import report as collect
 
     history = History(site, WallClock(), environ)
     try:
-        return await collect(history, site, since_s, until_s, now_s)
+        return await collect(history, site, since_s, until_s, now_s, runs)
     finally:
         await history.close()
 
 
-def _write(found: dict[str, Any], html_path: Path | None, json_path: Path | None) -> None:
+def _write(
+    found: dict[str, Any], html_path: Path | None, pdf_path: Path | None, json_path: Path | None
+) -> None:
     try:
         if html_path is not None:
             from agent.report_html import render
 
             html_path.write_text(render(found), encoding="utf-8")
-            click.echo(f"wrote {html_path}", err=True)
+        if pdf_path is not None:
+            from agent.report_pdf import render_pdf
+
+            pdf_path.write_bytes(render_pdf(found))
         if json_path is not None and str(json_path) != "-":
             json_path.write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
-            click.echo(f"wrote {json_path}", err=True)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}: choose a folder you may write to")
+    for path in (html_path, pdf_path, json_path):
+        if path is not None and str(path) != "-":
+            click.echo(f"wrote {path}", err=True)
     if json_path is not None and str(json_path) == "-":
         click.echo(json.dumps(found, allow_nan=False))
-    if html_path is None and json_path is None:
+    if html_path is None and pdf_path is None and json_path is None:
         for line in summary(found):
             click.echo(line)
 
 
 def summary(found: dict[str, Any]) -> list[str]:
     """The report in some lines, for a terminal."""
-    kpi, terms = found["kpi"], found["energy"]["terms"]
+    kpi, terms, saved = found["kpi"], found["energy"]["terms"], found["saving"]
     wh, total = kpi["wh_per_prompt"], terms["total"]
     span = "" if wh["low"] is None else f" ({wh['low']:.3f} to {wh['high']:.3f}, 95 %)"
     lines = [
         f"{found['site']} {found['area']}: {found['since'][:16]} to {found['until'][:16]} UTC",
         f"  Wh/prompt      {_n(wh['value'], 3)}{span}",
         f"  energy         {_n(total['kwh'], 1)} kWh, {total['source']}, known {total['known_pct']:.1f} % of the time",
+        f"  saved          {_n(saved['kwh'], 1)} kWh, modelled ({_n(saved['low'], 1)} to {_n(saved['high'], 1)}, 95 %)",
         f"  PUE            {_n(kpi['pue']['value'], 3)}",
     ]
     for c in found["compliance"]:

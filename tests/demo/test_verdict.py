@@ -11,7 +11,7 @@ from agent.demo_verdict import NO_ACTS, Acts, Limits, failures, saving_pct, side
 LIMITS = Limits(28.0, 250.0, 12.0)
 TRUTH: dict[str, Any] = {
     "wh_per_prompt": 0.60, "wh_per_1k_tokens": 2.8, "prompts": 1000, "tokens": 211_000, "rejected": 0,
-    "jobs_deferred": 0, "it_kwh": 420.0, "cooling_kwh": 150.0, "total_kwh": 600.0, "pue": 1.43,
+    "jobs_deferred": 0, "deferred_kwh": 0.0, "it_kwh": 420.0, "cooling_kwh": 150.0, "total_kwh": 600.0, "pue": 1.43,
     "worst_inlet_c": 25.0, "inlet_compliance_pct": 100.0, "worst_latency_p95_ms": 170.0,
     "worst_rack_kw": 9.0, "minutes_over_limit": 0.0, "cooling": {"crac_kwh": 1.0},
 }  # fmt: skip

@@ -4,18 +4,22 @@ import json
 import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pypdf import PdfReader
 
 from agent.cli.report import moment, summary
 from agent.explain import NothingToExplain, explain
 from agent.history_query import Sample
-from agent.report import Span, report
-from agent.report_html import render
-from agent.report_svg import line_chart
+from agent.report import report
+from agent.report_draw import draw
+from agent.report_grid import Span
+from agent.report_html import render, svg
+from agent.report_pdf import render_pdf
 from control.modes import Event
 from tests.api.make import House, get, hall_site, house, post
 
@@ -127,7 +131,11 @@ async def test_the_page_is_one_file_and_hostile_names_stay_text(hall: House) -> 
     assert page.fetched == []
     assert not {"script", "img", "b onclick", "link", "iframe"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", html)
-    assert html.count("<svg") == len(found["charts"])
+    assert html.count("<svg") == sum(c["kind"] == "line" for c in found["charts"])
+    pdf = PdfReader(BytesIO(render_pdf(found)))
+    text = "".join(p.extract_text() for p in pdf.pages)
+    assert "<script>alert(1)</script>" in text
+    assert not any("/URI" in str(p.get("/Annots")) for p in pdf.pages)
 
 
 def test_a_chart_lifts_its_pen_over_holes_and_says_when_nothing_is_known() -> None:
@@ -136,22 +144,22 @@ def test_a_chart_lifts_its_pen_over_holes_and_says_when_nothing_is_known() -> No
         "unit": "UTC",
         "values": [f"2026-01-01T00:0{i}:00.000Z" for i in range(6)],
     }
-    chart = {"id": "x", "title": "t", "x": x, "y": {"label": "t", "unit": "kW"}, "limit": None,
+    chart = {"id": "x", "kind": "line", "from_zero": False, "title": "t", "x": x, "y": {"label": "t", "unit": "kW"}, "limit": None,
              "band": None, "marks": [], "series": [{"name": "a", "values": [1, 2, None, None, 5, 5]}]}  # fmt: skip
-    path = re.search(r'<path d="([^"]+)"', line_chart(chart))
-    assert path is not None
-    assert path[1].count("M") == 2
+    lines = [s for s in draw(chart, 400, 200) if s.width > 1]
+    assert [len(s.points) for s in lines] == [2, 2]
     chart["series"] = [{"name": "a", "values": [None] * 6}]
-    assert "no reading" in line_chart(chart)
+    assert draw(chart, 400, 200) == []
+    assert "no reading" in svg(chart)
     chart["series"] = [{"name": "a", "values": [3.0] * 6}]
-    assert "<svg" in line_chart(chart)  # a flat line has a range too
+    assert "<svg" in svg(chart)  # a flat line has a range too
 
 
 async def test_the_api_reports_and_explains(hall: House) -> None:
     await some_time(hall, 6)
     for path in ("/report", "/report/judges"):
         status, found = await post(hall, path, {})
-        assert (status, found["schema"]) == (200, 1)
+        assert (status, found["schema"]) == (200, 2)
     assert (
         await post(
             hall, "/report", {"since": "2026-01-01T00:00:00Z", "until": "2025-01-01T00:00:00Z"}
@@ -222,12 +230,15 @@ async def test_the_commands_read_the_same_history(hall: House, tmp_path: Path) -
         utc(until_s),
         "--html",
         str(page),
+        "--pdf",
+        str(page.with_suffix(".pdf")),
         "--json",
         "-",
     ]
     result = await asyncio.to_thread(CliRunner().invoke, skadi, args)
     assert result.exit_code == 0, result.output
     assert page.read_text().startswith("<!doctype html>")
+    assert page.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
     told = json.loads(result.stdout)
     assert told["actions"]["moves"] == found["actions"]["moves"]
     result = await asyncio.to_thread(
