@@ -76,8 +76,8 @@ class Api:
         self._hub = hub
         push = PushDoor(agent.site, agent.clock, agent.take)
         self.context = Context(
-            agent.site, agent.clock, agent, hub, tokens, push, version, history, mirror,
-            polls if polls is not None else {},
+            agent=agent, clock=agent.clock, hub=hub, tokens=tokens, push=push, version=version,
+            history=history, mirror=mirror, polls=polls if polls is not None else {},
         )  # fmt: skip
         self.app = make_app(self.context)
         self.clients: Clients = self.app.state.clients

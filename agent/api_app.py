@@ -5,7 +5,7 @@ measured, or serve a page of another site.
 """
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent import json_in
 from agent.api_auth import Tokens, foreign
 from agent.api_models import Error, ErrorBody, Problem
-from agent.clock import Clock
-from agent.events import Hub
 from agent.history import HistoryDown
-from config.site import Site
+from agent.views import Seen
 
 if TYPE_CHECKING:
     from agent.api_push import PushDoor
-    from agent.core import Agent
-    from agent.history import History
-    from agent.mirror import Mirror
-    from agent.polling import DeviceStats
 
 log = structlog.get_logger(__name__)
 
@@ -46,20 +40,12 @@ mode, arming, and clearing the kill switch are refused here: they take an engine
 """
 
 
-@dataclass(slots=True)
-class Context:
-    """What the routes answer from."""
+@dataclass(slots=True, kw_only=True)
+class Context(Seen):
+    """What the routes answer from: what is seen, and who may come in."""
 
-    site: Site
-    clock: Clock
-    agent: "Agent"
-    hub: Hub
     tokens: Tokens
     push: "PushDoor"
-    version: str
-    history: "History | None" = None
-    mirror: "Mirror | None" = None
-    polls: "dict[str, DeviceStats]" = field(default_factory=dict)
 
 
 def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:

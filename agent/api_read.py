@@ -21,7 +21,6 @@ from agent.clock import parse_utc, utc
 from agent.explain import NothingToExplain
 from agent.explain import explain as climb
 from agent.history import History
-from agent.history_query import Action
 from agent.plain import plain
 from agent.report import report as collect
 
@@ -129,7 +128,7 @@ async def timeline(
     acts = await history.actions(since_s, 500, None, ("action", "ending"), until_s)
     return m.Timeline(
         since=utc(since_s), until=utc(until_s), step_s=step, series=series,
-        annotations=[action_entry(a) for a in acts],
+        annotations=[views.action_entry(a) for a in acts],
     )  # fmt: skip
 
 
@@ -166,7 +165,7 @@ async def actions_log(
     found = await history.actions(since_s, limit + 1, _place(before), kinds)
     page = found[:limit]
     last = f"{page[-1].ts_s:.3f}_{page[-1].uid}" if len(found) > limit else None
-    return m.ActionPage(actions=[action_entry(a) for a in page], next=last)
+    return m.ActionPage(actions=[views.action_entry(a) for a in page], next=last)
 
 
 @router.get("/explain", responses={**HISTORY_ERRORS, 404: {"model": m.Error}})
@@ -220,14 +219,6 @@ async def report(request: Request, wanted: ReportWanted) -> Response:
         pdf = await asyncio.to_thread(render_pdf, found)
         return Response(pdf, media_type="application/pdf")
     return JSONResponse(found)
-
-
-def action_entry(a: Action) -> m.ActionEntry:
-    """One record of history as the API shows it."""
-    return m.ActionEntry(
-        id=a.uid, ts=utc(a.ts_s), type=a.kind, cycle=a.cycle, loop=a.loop, move=a.move,
-        scope=a.scope, detail=plain(dict(a.detail)),
-    )  # fmt: skip
 
 
 def _place(text: str | None) -> tuple[float, str] | None:

@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent import operation_acts as acts
+from agent import operation_looks as looks
 from agent.core import Agent
+from agent.views import modes_json
 from config.checks import unknown_scope
 from config.schema import Scope
-from control.modes import Event, Modes, Refusal
+from control.modes import Event, Refusal
 from control.state import Trip
 
 
@@ -78,14 +80,6 @@ class Operation:
 RANK = {"viewer": 0, "operator": 1, "engineer": 2}
 
 
-def modes_json(modes: Modes) -> dict[str, Any]:
-    """The running modes for people and topics."""
-    return {
-        "mode": modes.mode.value, "ceiling": modes.ceiling.value, "killed": modes.killed,
-        "armed": sorted(modes.armed), "may_act": modes.may_act,
-    }  # fmt: skip
-
-
 def _mode_event(event: Event) -> Function:
     async def run(agent: Agent, arguments: Any, caller: Caller) -> Result:
         scope = getattr(arguments, "scope", "")
@@ -114,6 +108,13 @@ async def _status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
         "alarms": agent.services.alarms.shown() if agent.services.alarms else [],
         "counts": {k: getattr(agent.counts, k) for k in agent.counts.__slots__},
     })  # fmt: skip
+
+
+def _look(name: str) -> Function:
+    async def run(agent: Agent, arguments: Any, _caller: Caller) -> Result:
+        return Result(*looks.LOOKS[name](agent, arguments))
+
+    return run
 
 
 async def _resume(agent: Agent, arguments: PointArguments, caller: Caller) -> Result:
@@ -169,6 +170,9 @@ OPERATIONS: dict[str, Operation] = {
     o.name: o
     for o in (
         Operation("status", NoArguments, "viewer", False, _status),
+        Operation("overview", NoArguments, "viewer", False, _look("overview")),
+        Operation("heatmap", NoArguments, "viewer", False, _look("heatmap")),
+        Operation("events", looks.EventArguments, "viewer", False, _look("events")),
         Operation("mode.lower", NoArguments, "operator", True, _mode_event(Event.LOWER)),
         Operation("mode.raise", NoArguments, "engineer", True, _mode_event(Event.RAISE)),
         Operation("arm", ScopeArguments, "engineer", True, _mode_event(Event.ARM)),

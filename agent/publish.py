@@ -8,7 +8,7 @@ from agent.clock import utc
 from agent.core import Agent
 from agent.history import History
 from agent.mirror import Mirror
-from agent.operations import modes_json
+from agent.views import modes_json
 
 Listener = Callable[[str, dict[str, Any]], None]
 

@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from agent.screen_view import Line, RowSeen, View
+from agent.screen_view import Line, RowSeen, View, printable
 
 WIDE = 120  # columns from which the figures stand beside the heat map
 TALL = 36  # lines from which there is a panel for them otherwise
@@ -62,7 +62,7 @@ def draw(view: View, frame: Frame, width: int, height: int) -> RenderableType:
         top.split_column(Layout(heat, size=rows + 3), Layout(Text(plain(view, frame)), size=3))
         top.size = rows + 6
     tall = top.size or 0
-    devices = _devices(view)
+    devices = _devices(view, height < TALL)
     below = 3 + len(devices.plain) // max(width - 4, 20)
     lines = max(height - tall - below - 2 - 1, 3)
     whole = Layout()
@@ -77,9 +77,10 @@ def draw(view: View, frame: Frame, width: int, height: int) -> RenderableType:
 def plain(view: View, frame: Frame) -> str:
     """The figures as one line."""
     k = view.kpi
+    base = f", without Skadi {_format(frame.baseline_wh, 3)}" if frame.baseline_wh else ""
     parts = [
         f"{view.ts[11:19]}Z", f"{_format(k.get('wh_per_prompt'), 3)} Wh/prompt",
-        f"(mean {_format(k.get('wh_per_prompt_mean'), 3)}, without Skadi {_format(frame.baseline_wh, 3)})",
+        f"(mean {_format(k.get('wh_per_prompt_mean'), 3)}{base})",
         f"PUE {_format(k.get('pue'), 3)}", f"inlet <= {_format(k.get('worst_inlet_c'), 1)} degC",
         f"p95 <= {_format(k.get('worst_latency_p95_ms'), 0)} ms",
         f"writes {view.counts.get('writes', 0)}", _alive(view),
@@ -148,7 +149,7 @@ def _figures(view: View, frame: Frame) -> Table:
     for name, value, note in (
         ("Wh/prompt now", _format(k.get("wh_per_prompt"), 3), ""),
         ("Wh/prompt mean", _format(mean, 3), "" if saved is None else f"{-saved:+.1f} %"),
-        ("without Skadi", _format(base, 3), "same arrivals"),
+        *([("without Skadi", _format(base, 3), "same arrivals")] if base else []),
         ("PUE", _format(k.get("pue"), 3), ""),
         ("IT", _format(k.get("it_kw"), 0), "kW"),
         ("cooling", _format(k.get("cooling_kw"), 0), "kW"),
@@ -164,8 +165,12 @@ def _figures(view: View, frame: Frame) -> Table:
 
 
 def _lines(view: View, most: int) -> Group:
-    shown = list(view.lines)[-most:]
-    return Group(*(_line(line) for line in shown))
+    alarms = [
+        Text(f"⚠ {printable(text)}", style="bold red", no_wrap=True, overflow="ellipsis")
+        for text in view.alarms[: max(most // 2, 1)]
+    ]
+    shown = list(view.lines)[len(alarms) - most :]
+    return Group(*alarms, *(_line(line) for line in shown))
 
 
 def _line(line: Line) -> Text:
@@ -178,10 +183,13 @@ def _line(line: Line) -> Text:
     return text
 
 
-def _devices(view: View) -> Text:
+def _devices(view: View, silent_only: bool) -> Text:
+    """The devices by name; where there is little room, only those that do not answer."""
     text = Text()
     for device in sorted(view.devices):
         alive = view.devices[device]
+        if alive and silent_only:
+            continue
         text.append(device, style="green" if alive else "bold red reverse")
         text.append(" ")
     return text

@@ -59,6 +59,7 @@ class View:
     inlets: dict[str, float | None] = field(default_factory=dict)  # rack -> degC
     rack_row: dict[str, str] = field(default_factory=dict)
     devices: dict[str, bool] = field(default_factory=dict)  # id -> some point has a value
+    alarms: tuple[str, ...] = ()  # those that call, the worst first
     confirmed: int = 0  # points whose read-back agreed, giving back included
     messages: int = 0
     refused: int = 0  # messages that keep no contract
@@ -97,27 +98,28 @@ class View:
         if was == self.online:
             return None
         text = "the agent is online" if self.online else "the agent is offline"
-        return Line(_text(body.get("ts")), "event", text, _text(body.get("reason")))
+        return Line(printable(body.get("ts")), "event", text, printable(body.get("reason")))
 
     def _device(self, topic: list[str], body: Fields) -> Line | None:
         points = body.get("points")
         if len(topic) != 3 or not isinstance(points, dict):
             self.refused += 1
             return None
-        device, was = _text(topic[1]), self.devices.get(_text(topic[1]))
+        device, was = printable(topic[1]), self.devices.get(printable(topic[1]))
         if was is None and len(self.devices) >= MAX_DEVICES:
             return None
         known = [p for p in points.values() if isinstance(p, dict)]
         alive = any(p.get("quality") in _ALIVE for p in known)
         self.devices[device] = alive
         for point in known:
-            self._point(point)
+            self.see_point(point)
         if was is None or was == alive:
             return None
         text = f"{device} answers again" if alive else f"{device} does not answer"
         return Line(self.ts, "event", text)
 
-    def _point(self, point: Fields) -> None:
+    def see_point(self, point: Fields) -> None:
+        """Take a point in: only a rack's inlet is shown."""
         rack, row = point.get("rack"), point.get("row")
         if point.get("quantity") != _PROBE or not isinstance(rack, str):
             return
@@ -130,12 +132,12 @@ class View:
         if len(topic) != 3 or len(self.rows) >= MAX_RACKS:
             self.refused += 1
             return None
-        row, was = _text(topic[1]), self.rows.get(_text(topic[1]))
+        row, was = printable(topic[1]), self.rows.get(printable(topic[1]))
         d, ema, fast, persist = (
             _number(body.get(k)) for k in ("deviation", "ema", "tau_fast", "tau_persist")
         )
-        state = _text(body.get("state")) or "unknown"
-        seen = RowSeen(d, ema, fast, persist, state, _text(body.get("since")))
+        state = printable(body.get("state")) or "unknown"
+        seen = RowSeen(d, ema, fast, persist, state, printable(body.get("since")))
         self.rows[row] = seen
         self._see(body)
         if was is None or was.state == seen.state or "unknown" in (was.state, seen.state):
@@ -143,7 +145,7 @@ class View:
         dx = f"D(x) {seen.ema:.1f}" if seen.ema is not None else "D(x) unknown"
         tau = f", tau_fast {seen.tau_fast:.1f}" if seen.tau_fast is not None else ""
         top = body.get("top")
-        why = ", ".join(_text(t) for t in top[:3]) if isinstance(top, list) else ""
+        why = ", ".join(printable(t) for t in top[:3]) if isinstance(top, list) else ""
         return Line(self.ts, "mms", f"row {row}: {was.state} → {seen.state}, {dx}{tau}", why)
 
     def _kpi(self, _topic: list[str], body: Fields) -> Line | None:
@@ -156,23 +158,25 @@ class View:
 
     def _mode(self, _topic: list[str], body: Fields) -> Line | None:
         armed = body.get("armed")
-        self.mode = _text(body.get("mode")) or "?"
-        self.armed = tuple(_text(a) for a in armed) if isinstance(armed, list) else ()
+        self.mode = printable(body.get("mode")) or "?"
+        self.armed = tuple(printable(a) for a in armed) if isinstance(armed, list) else ()
         self.killed = body.get("killed") is True
         return None
 
     def _action(self, _topic: list[str], body: Fields) -> Line | None:
-        ts = _text(body.get("ts")) or self.ts
+        ts = printable(body.get("ts")) or self.ts
         match body.get("type"):
             case "action":
                 return self._written(ts, body)
             case "ending":
-                receipt = _text(body.get("receipt"))
+                receipt = printable(body.get("receipt"))
                 self.confirmed += receipt == "applied"
-                text = f"{_text(body.get('point'))} given back to {_text(body.get('target'))}"
-                return Line(ts, "ending", text, _text(body.get("reason")) + _unless(receipt))
+                text = (
+                    f"{printable(body.get('point'))} given back to {printable(body.get('target'))}"
+                )
+                return Line(ts, "ending", text, printable(body.get("reason")) + _unless(receipt))
             case "judged" if body.get("undo") is True:
-                about = f"{_text(body.get('move'))} {_text(body.get('scope'))}"
+                about = f"{printable(body.get('move'))} {printable(body.get('scope'))}"
                 return Line(ts, "ending", f"{about}: worse than predicted, undone")
             case _:
                 return None
@@ -182,10 +186,10 @@ class View:
         said = list(receipts.values()) if isinstance(receipts, dict) else []
         self.confirmed += said.count("applied")
         kind = "action" if body.get("complete") is True else "refused"
-        others = sorted({_text(r) for r in said if r != "applied"})
+        others = sorted({printable(r) for r in said if r != "applied"})
         seal = "read back" if kind == "action" else "not complete: " + ", ".join(others)
-        head = f"{_text(body.get('loop'))} {_text(body.get('move'))} {_text(body.get('scope'))}"
-        reason = _text(body.get("reason"))
+        head = f"{printable(body.get('loop'))} {printable(body.get('move'))} {printable(body.get('scope'))}"
+        reason = printable(body.get("reason"))
         # The slow loop's reasons begin with the change itself, which stands here already.
         why = reason[max(reason.find("expected "), 0) :]
         return Line(ts, kind, f"{head}: {_changes(body.get('changes'))}, {seal}", why)
@@ -194,13 +198,15 @@ class View:
         # The rows' own topics tell of MMS; the rest is what the agent notes of itself.
         if len(topic) != 2 or topic[1] not in ("mode", "mode_refused", "recover", "stopped"):
             return None
-        said = [f"{k} {_text(body[k])}" for k in ("event", "mode", "scope", "reason") if k in body]
+        said = [
+            f"{k} {printable(body[k])}" for k in ("event", "mode", "scope", "reason") if k in body
+        ]
         return Line(
-            _text(body.get("ts")), "event", ": ".join(filter(None, (topic[1], ", ".join(said))))
+            printable(body.get("ts")), "event", ": ".join(filter(None, (topic[1], ", ".join(said))))
         )
 
     def _see(self, body: Fields) -> None:
-        ts = _text(body.get("ts"))
+        ts = printable(body.get("ts"))
         self.ts = max(self.ts, ts)
 
 
@@ -225,7 +231,7 @@ def _object(payload: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(value: object) -> str:
+def printable(value: object) -> str:
     """A text from outside, cut, and without what moves a terminal's cursor."""
     return _CONTROL.sub(" ", str(value))[:TEXT] if value is not None else ""
 
@@ -246,7 +252,7 @@ def _changes(changes: object) -> str:
         return "?"
     same: dict[tuple[str, str], list[str]] = {}
     for point, pair in changes.items():
-        device, _, name = _text(point).partition("/")
+        device, _, name = printable(point).partition("/")
         old, new = (_number(v) for v in pair) if _is_pair(pair) else (None, None)
         same.setdefault((name, f"{_short(old)} → {_short(new)}"), []).append(device)
     parts = [f"{', '.join(ds[:4])} {name} {what}" for (name, what), ds in same.items()]

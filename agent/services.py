@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent.alarms import AlarmDesk
     from agent.history import History
+    from agent.views import Seen
 
 # What a service answers: whether it was done, and its detail as plain JSON values.
 Answer = tuple[bool, dict[str, Any]]
@@ -20,8 +21,10 @@ class Services:
     """The running site's other parts, as far as operations use them.
 
     scenario: starts or stops an overlay of the simulated hall (name, action, duration_s).
+    seen: all that can be looked at.
     """
 
     history: "History | None" = None
     alarms: "AlarmDesk | None" = None
+    seen: "Seen | None" = None
     scenario: Callable[[str, str, float | None], Awaitable[Answer]] | None = None

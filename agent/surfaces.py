@@ -16,6 +16,7 @@ from agent.events import Hub
 from agent.history import History
 from agent.mirror import Mirror
 from agent.polling import DeviceStats
+from agent.views import Seen
 from control.causes import Facts
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Surfaces:
         agent.services.history = history
         self.alarms = AlarmDesk(agent, lambda: facts(agent, history, mirror, polls))
         agent.services.alarms = self.alarms
+        agent.services.seen = Seen(
+            agent=agent, clock=agent.clock, hub=self.hub, version=own_version(), history=history,
+            mirror=mirror, polls=polls,
+        )  # fmt: skip
         agent.listeners += [self.hub.listen, self.alarms.listen]
         if site.api is not None:
             self.api = _api(agent, self.hub, history, mirror, polls, environ)

@@ -4,19 +4,25 @@ Pure looks at a running agent; decides nothing, waits for nothing, touches no de
 """
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from agent import api_models as m
-from agent.clock import utc
-from agent.operations import modes_json
-from agent.plain import finite
-from config.site import Point
+from agent.clock import Clock, utc
+from agent.plain import finite, plain
+from config.site import Point, Site
 from control.features import rack_features
 from control.layout import FEATURES
+from control.modes import Modes
 from control.types import Quality, Reading
 
 if TYPE_CHECKING:
-    from agent.api_app import Context
+    from agent.core import Agent
+    from agent.events import Hub
+    from agent.history import History
+    from agent.history_query import Action
+    from agent.mirror import Mirror
+    from agent.polling import DeviceStats
 
 # The unit that a name ends with, the longest ending first; what has none is a plain number.
 _UNITS = (
@@ -29,19 +35,45 @@ RACK_UNITS = {"inlet_c": "degC", "inlet_age_s": "s", "outlet_c": "degC", "pdu_kw
               "deviation": "1", "ema": "1"}  # fmt: skip
 
 
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """The parts of a running agent that are looked at."""
+
+    agent: "Agent"
+    clock: Clock
+    hub: "Hub"
+    version: str
+    history: "History | None" = None
+    mirror: "Mirror | None" = None
+    polls: "dict[str, DeviceStats]" = field(default_factory=dict)
+
+    @property
+    def site(self) -> Site:
+        """The site as it is now: a reload makes a new one."""
+        return self.agent.site
+
+
+def modes_json(modes: Modes) -> dict[str, Any]:
+    """The running modes for people and topics."""
+    return {
+        "mode": modes.mode.value, "ceiling": modes.ceiling.value, "killed": modes.killed,
+        "armed": sorted(modes.armed), "may_act": modes.may_act,
+    }  # fmt: skip
+
+
 def unit_of(name: str) -> str:
     """The unit in a name, by house style; "1" for a plain number."""
     return next((unit for end, unit in _UNITS if name.endswith(end)), "1")
 
 
-def limits(context: "Context") -> dict[str, m.Figure]:
+def limits(context: Seen) -> dict[str, m.Figure]:
     """The site's limits."""
     found = context.site.limits
     names = ("inlet_max_c", "latency_p95_max_ms", "rack_max_kw")
     return {n: m.Figure(value=getattr(found, n), unit=unit_of(n)) for n in names}
 
 
-def kpi(context: "Context") -> dict[str, m.Figure]:
+def kpi(context: Seen) -> dict[str, m.Figure]:
     """The hall's figures now and since the start."""
     figures = context.agent.meter.kpi(context.agent.snapshot())
     return {
@@ -51,7 +83,7 @@ def kpi(context: "Context") -> dict[str, m.Figure]:
     }  # fmt: skip
 
 
-def overview(context: "Context") -> m.Overview:
+def overview(context: Seen) -> m.Overview:
     """Everything a first screen shows."""
     agent, state = context.agent, context.agent.control
     terms = agent.meter.kpi(agent.snapshot()).get("terms", {})
@@ -83,12 +115,12 @@ def overview(context: "Context") -> m.Overview:
     )  # fmt: skip
 
 
-def _unit(context: "Context", key: str) -> str:
+def _unit(context: Seen, key: str) -> str:
     point = context.site.points.get(key)
     return point.about.unit if point else ""
 
 
-def history(context: "Context") -> m.HistoryState | None:
+def history(context: Seen) -> m.HistoryState | None:
     """How history is doing."""
     if context.history is None:
         return None
@@ -96,7 +128,7 @@ def history(context: "Context") -> m.HistoryState | None:
     return m.HistoryState(lost=s.lost, queued=s.queued, written=s.written, dropped=s.dropped)
 
 
-def rows(context: "Context") -> list[m.RowState]:
+def rows(context: Seen) -> list[m.RowState]:
     """What the monitor says of each row."""
     monitor = context.agent.setting.monitor
     return [
@@ -111,13 +143,13 @@ def rows(context: "Context") -> list[m.RowState]:
     ]  # fmt: skip
 
 
-def alarms(context: "Context") -> list[m.AlarmState]:
+def alarms(context: Seen) -> list[m.AlarmState]:
     """The alarms that stand, the worst first."""
     desk = context.agent.services.alarms
     return [m.AlarmState(**a) for a in desk.shown()] if desk else []
 
 
-def devices(context: "Context") -> list[m.DeviceState]:
+def devices(context: Seen) -> list[m.DeviceState]:
     """How polling each device goes."""
     found = []
     for device in context.site.devices:
@@ -133,7 +165,7 @@ def devices(context: "Context") -> list[m.DeviceState]:
     return found
 
 
-def heatmap(context: "Context") -> m.Heatmap:
+def heatmap(context: Seen) -> m.Heatmap:
     """Every rack: its inlet, power, and what the monitor says of it."""
     agent, layout = context.agent, context.agent.layout
     snapshot = agent.snapshot()
@@ -171,4 +203,12 @@ def point_value(point: Point, reading: Reading) -> m.PointValue:
         row=point.row, rack=point.rack, writable=point.writable is not None, value=value,
         quality=quality.value, ts=utc(reading.taken_s) if reading.taken_s > 0 else None,
         source="pushed" if reading.source == "pushed" else "polled", reason=reading.reason,
+    )  # fmt: skip
+
+
+def action_entry(a: "Action") -> m.ActionEntry:
+    """One record of history as the API shows it."""
+    return m.ActionEntry(
+        id=a.uid, ts=utc(a.ts_s), type=a.kind, cycle=a.cycle, loop=a.loop, move=a.move,
+        scope=a.scope, detail=plain(dict(a.detail)),
     )  # fmt: skip

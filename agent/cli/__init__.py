@@ -19,7 +19,8 @@ COMMANDS: dict[str, str] = {
     "schema": "agent.cli.site:schema",
     "once": "agent.cli.site:once",
     "run": "agent.cli.run:run",
-    "status": "agent.cli.operate:status",
+    "status": "agent.cli.look:status",
+    "top": "agent.cli.look:top",
     "mode": "agent.cli.operate:mode",
     "arm": "agent.cli.operate:arm",
     "kill": "agent.cli.operate:kill",
@@ -28,7 +29,7 @@ COMMANDS: dict[str, str] = {
     "alarm": "agent.cli.alarm:alarm",
     "explain": "agent.cli.explain:explain",
     "report": "agent.cli.report:report",
-    "log": "agent.cli.operate:log",
+    "log": "agent.cli.log:log",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",
@@ -36,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "profile": "agent.cli.profile:profile",
     "rehearse": "agent.cli.rehearse:rehearse",
     "demo": "agent.cli.demo:demo",
+    "completion": "agent.cli.completion:completion",
     "sim": "agent.cli.sim:sim",
 }
 

@@ -1,4 +1,4 @@
-"""Commands to a running agent: status, mode, arm, kill, release, log, audit.
+"""Commands to a running agent: mode, arm, kill, release, audit.
 
 They speak over the local socket in data_dir. kill and release also work when nobody answers.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from agent.audit import read_entries, verify
+from agent.audit import verify
 from agent.cli.call import reach
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
@@ -32,40 +32,6 @@ def _call(
     if as_json:
         print_json(detail)
     return detail
-
-
-@click.command()
-@config_option
-@json_option
-def status(config_path: Path, as_json: bool) -> None:
-    """What the running agent sees, holds and may do."""
-    detail = _call(config_path, "status", {}, as_json)
-    if as_json:
-        return
-    modes, kpi = detail["modes"], detail["kpi"]
-    armed = ", ".join(modes["armed"]) or "nothing"
-    click.echo(
-        f"{detail['site']}: {modes['mode']}{' KILLED' if modes['killed'] else ''}, armed: {armed}"
-    )
-    for name in (
-        "wh_per_prompt",
-        "pue",
-        "total_kw",
-        "worst_inlet_c",
-        "worst_latency_p95_ms",
-        "worst_rack_kw",
-    ):
-        value = kpi[name]
-        click.echo(f"  {name:22} {'-' if value is None else f'{value:.4g}'}")
-    for row, finding in sorted(detail["rows"].items()):
-        click.echo(f"  row {row}: {finding['mms']}, D(x) {finding['ema']:.2f}")
-    for point, lease in sorted(detail["leases"].items()):
-        click.echo(f"  holds {point} = {lease['value']:g} for {lease['expires_s']:.0f} s more")
-    for what in ("yielded", "quarantined"):
-        for point, why in detail[what].items():
-            click.echo(f"  {what} {point}: {why}")
-    for lock in detail["tripped"]:
-        click.echo(f"  interlock {lock} has tripped (skadi arm --reset {lock})")
 
 
 @click.command()
@@ -167,30 +133,6 @@ def release(config_path: Path, as_json: bool, journal_path: Path | None) -> None
 
 def _journal(config_path: Path) -> Path:
     return _folder(config_path) / "journal.db"
-
-
-@click.command()
-@config_option
-@json_option
-@click.option("--since", "since_seq", type=int, default=0, help="Only after this sequence number.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=200)
-def log(config_path: Path, as_json: bool, since_seq: int, limit: int) -> None:
-    """What the agent did, from its journal."""
-    path = _journal(config_path)
-    if not path.exists():
-        fail(f"{path} does not exist; has the agent run?")
-    try:
-        entries = read_entries(path, since_seq, limit)
-    except JournalError as error:
-        fail(str(error))
-    if as_json:
-        print_json(entries)
-        return
-    from agent.clock import utc
-
-    for e in entries:
-        rest = {k: v for k, v in e.items() if k not in ("seq", "at_s", "kind")}
-        click.echo(f"{e['seq']:6} {utc(e['at_s'])} {e['kind']:10} {rest}")
 
 
 @click.command()

@@ -71,9 +71,16 @@ def _summary(site: Any) -> list[str]:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["config", "openapi"]), default="config")
+@click.argument("what", type=click.Choice(["config", "openapi", "man"]), default="config")
 def schema(what: str) -> None:
-    """Print the JSON schema of a site file (config), or the OpenAPI of the HTTP API (openapi)."""
+    """Print the JSON schema of a site file (config), the HTTP API's OpenAPI, or the man page."""
+    if what == "man":
+        from agent.cli import skadi
+        from agent.cli.man import page
+        from agent.surfaces import own_version
+
+        click.echo(page(skadi, own_version()), nl=False)
+        return
     if what == "openapi":
         from agent.api_app import make_app
 

@@ -1,0 +1,150 @@
+"""status, top, log, explain on a running hall; the man page and completion from the commands."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.cli import COMMANDS, skadi
+from agent.cli.man import page
+from agent.local import LocalDoor
+from agent.screen_local import fill
+from agent.screen_view import View
+from tests.api.make import House, hall_site, house
+
+SITE = """\
+config_version = 1
+[site]
+id = "{id}"
+area = "{area}"
+[agent]
+data_dir = "{folder}"
+[history]
+url = "sqlite:///{folder}/history.db"
+"""
+
+
+@dataclass
+class Terminal:
+    """A hall that has run for a while, and a site file to reach it by."""
+
+    hall: House
+    site: Path
+
+    async def says(self, *words: str, code: int = 0, columns: int = 80) -> str:
+        """What a command prints; its people's lines too when it fails."""
+        env = {**os.environ, "COLUMNS": str(columns), "LINES": "24" if columns == 80 else "50"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent", *words, "-c", str(self.site), env=env,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        assert process.returncode == code, err.decode()
+        return out.decode() + (err.decode() if code else "")
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
+    async with house(tmp_path, hall_site(tmp_path, push=False), minutes=12) as hall:
+        hall.agent.services.seen = hall.api.context
+        door = LocalDoor(hall.agent, tmp_path)
+        await door.open()
+        about = {"id": hall.site.id, "area": hall.site.area, "folder": str(tmp_path)}
+        file = tmp_path / "site.toml"
+        file.write_text(SITE.format(**about))
+        yield Terminal(hall, file)
+        await door.close()
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+async def test_top_shows_the_hall_as_it_stands(terminal: Terminal, columns: int) -> None:
+    said = await terminal.says("top", "--once", columns=columns)
+    assert max(map(len, said.splitlines())) <= columns
+    for what in ("rehearsal/hall", "closed_loop", "agent online", "Wh/prompt", "slow "):
+        assert what in said, what
+    inlet = terminal.hall.agent.snapshot().value("pdu-a/inlet_c.A01")
+    row = next(line for line in said.splitlines() if line.startswith("│ A "))
+    shown = float(row.split()[2])
+    assert inlet is not None
+    assert abs(shown - inlet) <= (0.51 if columns == 80 else 0.051)
+
+
+async def test_top_reads_an_agent_elsewhere_over_http(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = await terminal.says("top", "--once", "--url", terminal.hall.url)
+    assert "slow " in said
+    gone = await terminal.says("top", "--url", "http://127.0.0.1:9", code=75)
+    assert "127.0.0.1:9" in gone
+
+
+async def test_status_fits_a_small_terminal(terminal: Terminal) -> None:
+    said = await terminal.says("status")
+    held = terminal.hall.agent.control.leases
+    assert f"{len(held)} setpoints" in said
+    assert max(map(len, said.splitlines())) <= 130
+    detail = json.loads(await terminal.says("status", "--json"))
+    assert set(detail["leases"]) == set(held)
+
+
+async def test_the_logs_name_acts_that_explain_explains(terminal: Terminal) -> None:
+    acts = json.loads(await terminal.says("log", "actions", "--json"))
+    assert [a["ts"] for a in acts] == sorted(a["ts"] for a in acts)
+    act = next(a for a in acts if a["type"] == "action")
+    assert act["detail"]["id"] in await terminal.says("log", "actions")
+    ladder = await terminal.says("explain", act["detail"]["id"])
+    assert "=>" in ladder
+    assert await terminal.says("log", "alarms", "--json") == "[]\n"
+    events = json.loads(await terminal.says("log", "events", "--json"))
+    assert {"intent", "outcome"} <= {e["kind"] for e in events}
+    assert "sequence number" in await terminal.says("log", "--since", "noon", code=2)
+
+
+async def test_silence_is_told_from_a_refusal(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.site.write_text(terminal.site.read_text().replace("data_dir = ", "# ", 1))
+    assert "is it running?" in await terminal.says("top", code=75)
+
+
+def test_what_an_agent_answers_is_checked_before_it_is_shown() -> None:
+    view = View()
+    fill(
+        view,
+        {
+            "ts": 5,
+            "kpi": [1],
+            "modes": None,
+            "devices": [None, {"device": "\x1b[2J", "failing": 0}],
+        },
+        {"racks": [{"rack": 7}, "x"]},
+        [{"type": "action", "body": {"changes": 3}}, {"type": None}],
+    )
+    assert view.inlets == {}
+
+
+def test_the_man_page_has_every_command_and_only_known_requests() -> None:
+    text = page(skadi, "1.2.3")
+    for name in COMMANDS:
+        assert re.search(rf"^\.SS {name}\b", text, re.MULTILINE), name
+    requests = {line.split(" ", 1)[0] for line in text.splitlines() if line[:1] in ".'"}
+    assert requests <= {".TH", ".SH", ".SS", ".TP", ".B", ".I", ".PP"}
+
+
+async def test_shells_complete_commands_and_choices(terminal: Terminal) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent", "completion", shell, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert b"_SKADI_COMPLETE" in out
+    env = {**os.environ, "_SKADI_COMPLETE": "bash_complete", "COMP_WORDS": "skadi log al",
+           "COMP_CWORD": "2"}  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent", env=env, stdout=asyncio.subprocess.PIPE
+    )
+    assert (await process.communicate())[0].split() == [b"plain,alarms"]
