@@ -4,7 +4,8 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 TEST_ARGS ?= -n 2
 
-.PHONY: demo test setup check lint types imports lock clean help
+.PHONY: demo test setup check lint types imports coverage lock clean help
+SAFETY_TESTS := $(addprefix tests/safety/test_,gate.py guardrails.py journal.py release.py modes.py commands.py)
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +29,10 @@ types: .venv/.dev-ready ## mypy --strict
 
 imports: .venv/.dev-ready ## who may import whom
 	$(BIN)/lint-imports
+
+coverage: .venv/.dev-ready ## the safety layer is covered whole, line and branch, by its own fast tests
+	$(BIN)/coverage run --rcfile=tests/safety/coveragerc -m pytest -n 0 $(SAFETY_TESTS)
+	$(BIN)/coverage report --rcfile=tests/safety/coveragerc
 
 # Debian's python3 has no ensurepip: make the environment without pip and
 # let the system's pip install into it.

@@ -45,7 +45,7 @@ _LATCH = "latch:"
 # SQLite's primary result codes for trouble with the disk or its rights, not with the content:
 # PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN (sqlite.org/rescode.html).
 _NOT_THE_FILE = frozenset({3, 5, 6, 7, 8, 10, 13, 14})
-Stamp = Callable[[], tuple[str, float]]
+Stamp = Callable[[], tuple[str, float] | None]
 
 
 def copy_path(path: Path) -> Path:
@@ -59,7 +59,7 @@ class Journal:
     stamp: the boot's id and the seconds since it, for budgets that no clock step moves.
     """
 
-    def __init__(self, path: Path, stamp: Stamp | None = None) -> None:
+    def __init__(self, path: Path, stamp: Stamp = lambda: None) -> None:
         self.path = path
         self.salvaged: str | None = None
         self._stamp = stamp
@@ -130,7 +130,7 @@ class Journal:
         """
         body = {
             "cycle": cycle, "move": kind, "device": device.id, "leases": list(leases),
-            "boot": self._stamp() if self._stamp else None,
+            "boot": self._stamp(),
         }  # fmt: skip
 
         def also() -> None:
@@ -163,7 +163,8 @@ class Journal:
                 if lost["receipt"] in LATCHES:
                     self._put(_LATCH + lost["point"], lost)
 
-        self._append(now_s, "outcome", {"intent": intent, "receipts": receipts}, also, copy=True)
+        body = {"intent": intent, "receipts": receipts, "boot": self._stamp()}
+        self._append(now_s, "outcome", body, also, copy=True)
 
     def note(self, now_s: float, kind: str, body: Mapping[str, Any]) -> int:
         """Add an act to the log: a mode change, a command, a renewal, a rollback."""
@@ -194,8 +195,9 @@ class Journal:
 
     def latest(self, kind: str, limit: int) -> list[dict[str, Any]]:
         """The last entries of one kind, newest first."""
-        sql = "SELECT at_s, body FROM entry WHERE kind = ? ORDER BY seq DESC LIMIT ?"
-        return [{"at_s": at_s, **json.loads(body)} for at_s, body in self._query(sql, kind, limit)]
+        sql = "SELECT seq, at_s, body FROM entry WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        found = self._query(sql, kind, limit)
+        return [{"seq": seq, "at_s": at_s, **json.loads(body)} for seq, at_s, body in found]
 
     def latched(self) -> dict[str, dict[str, Any]]:
         """Why a point is no longer ours, by point: the receipt that said so."""

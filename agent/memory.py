@@ -118,15 +118,19 @@ class Memory:
         return float(latches["offset_s"]) - (self._clock.boot_s() - self._clock.now_s())
 
     def _spent(self, site: Site) -> dict[str, Spent]:
-        """Every equipment's and point's budget, from the intents on disk."""
-        now_s, boot_s, boot_id = self._clock.now_s(), self._clock.boot_s(), self._clock.boot_id
+        """Every equipment's and point's budget, from what is on disk.
+
+        A write was carried out some time between its intent and its outcome: the outcome's time
+        counts. Without an outcome it may have been just now.
+        """
+        now_s = self._clock.now_s()
         spent: dict[str, Spent] = {}
         if self._journal.salvaged:
             everything = site.writable_points.values()
             return {name: Spent(now_s, now_s) for p in everything for name in (p.key, p.equipment)}
+        done = {o["intent"]: o.get("boot") for o in self._journal.latest("outcome", 2 * INTENTS)}
         for intent in self._journal.latest("intent", INTENTS):  # newest first
-            boot = intent.get("boot") or (None, 0.0)
-            age_s = max(boot_s - boot[1], 0.0) if boot[0] == boot_id else 0.0
+            age_s, done_s = self._age_s(intent.get("boot")), self._age_s(done.get(intent["seq"]))
             if age_s > DAY_S or now_s - intent["at_s"] > 2 * DAY_S:
                 continue
             points = [p for x in intent["leases"] if (p := site.points.get(x["point"]))]
@@ -135,10 +139,15 @@ class Memory:
                 names |= {PROTECTIVE + p.equipment for p in points}
             counts = not intent["move"].startswith("give_back")
             for name in names:
-                last = spent.get(name, Spent(now_s - age_s)).last_s
+                last = spent.get(name, Spent(now_s - done_s)).last_s
                 count = spent[name].count if name in spent else 0
                 spent[name] = Spent(last, now_s - age_s, count + counts)
         return spent
+
+    def _age_s(self, boot: Any) -> float:
+        """How long ago a stamp was made; 0.0 where that is not known."""
+        known = boot and boot[0] == self._clock.boot_id
+        return max(self._clock.boot_s() - boot[1], 0.0) if known else 0.0
 
     def keep(self, key: str, body: dict[str, Any]) -> None:
         """Store something small of another part of the agent."""

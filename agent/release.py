@@ -18,7 +18,7 @@ from agent.executor import Executor
 from agent.journal import Journal, copy_path
 from config.site import Point
 from control.modes import in_scope
-from control.types import Applied, Ending, Overridden, Receipt, Target
+from control.types import Ending, Overridden, Receipt, Target
 from drivers.contract import Driver, DriverError
 from drivers.gate import Gate
 from drivers.registry import make_driver
@@ -67,6 +67,7 @@ async def _rounds(
     points = {p.key: p for d in drivers.values() for p in d.device.points}
     executor = Executor(Gate(points, drivers, journal, lambda _point: False), points, clock)
     left = {k: unreachable.get(k, "its device is not in the journal") for k in journal.held()}
+    left |= dict.fromkeys(ours := list(executor.held), "its device did not answer in time")
     still = {k: f"interlock {i} holds it" for k, i in _held_still(journal, points).items()}
     done: dict[str, Receipt] = {}
     try:
@@ -82,10 +83,11 @@ async def _rounds(
                     await asyncio.sleep(PAUSE_S)
     except TimeoutError:
         log.error("setpoints are left on devices", after_s=DEADLINE_S)
-    gone = {k: r for k, r in done.items() if k not in executor.held}
+    gone = [k for k in ours if k not in executor.held]
+    theirs = {k for k in gone if isinstance(done.get(k), Overridden)}
     return Released(
-        tuple(k for k, r in gone.items() if isinstance(r, Applied)),
-        tuple(k for k, r in gone.items() if isinstance(r, Overridden)),
+        tuple(k for k in gone if k not in theirs),
+        tuple(k for k in gone if k in theirs),
         {k: still.get(k, why) for k, why in left.items() if k not in gone},
     )
 

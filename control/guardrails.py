@@ -13,7 +13,6 @@ from config.quantities import SAFE_DIRECTION, WORK
 from config.site import Point, Writable
 from control import interlocks, units
 from control.case import Case as Case
-from control.features import worst_inlets
 from control.layout import Positions
 from control.modes import may_write
 from control.state import NEVER, PROTECTIVE
@@ -179,9 +178,10 @@ def _at_once(case: Case, proposal: Proposal) -> str | None:
 def _predicted(case: Case, proposal: Proposal) -> str | None:
     """What the move is expected to do, at the bad end of its uncertainty, keeps the limits."""
     limits, effect = case.layout.site.limits, proposal.effect
-    worst_c = _worst_inlet(case, proposal)
+    where = [_inlets(case, row) for row in _rows(case, proposal) or (None,)]
+    worst_c = float(np.fmax.reduce(case.snapshot.take(np.concatenate(where)), initial=-np.inf))
     predicted_c = worst_c + effect.inlet_c + 2.0 * effect.inlet_sigma_k
-    if worst_c and not predicted_c <= limits.inlet_max_c - INLET_MARGIN_K:
+    if not predicted_c <= limits.inlet_max_c - INLET_MARGIN_K:
         return f"inlet {worst_c:.1f} -> {predicted_c:.1f} degC, limit {limits.inlet_max_c:g}"
     latency = case.snapshot.take(case.layout.latency)
     if latency.size and not effect.latency_ms <= 0:
@@ -192,15 +192,6 @@ def _predicted(case: Case, proposal: Proposal) -> str | None:
                 f"p95 {worst_ms:.0f} -> {predicted_ms:.0f} ms, limit {limits.latency_p95_max_ms:g}"
             )
     return None
-
-
-def _worst_inlet(case: Case, proposal: Proposal) -> float:
-    """The worst inlet where the move is felt: its rows, or the hall. 0.0 without any."""
-    inlets = worst_inlets(case.layout, case.snapshot)
-    rows = _rows(case, proposal)
-    if rows:
-        inlets = inlets[np.isin(case.layout.row_of_rack, [case.layout.rows.index(r) for r in rows])]
-    return 0.0 if inlets.size == 0 or np.isnan(inlets).all() else float(np.nanmax(inlets))
 
 
 def _rows(case: Case, proposal: Proposal) -> tuple[str, ...]:

@@ -141,13 +141,17 @@ class Gate:
         """Look, check, journal, write, read back: one device's part of a change."""
         wanted = {c.point: c.new for c in part}
         points = [self._points[key] for key in wanted]
+        one = {(p.device, p.equipment) for p in points}  # another hand on part of it has it all
+        held = [self._points[key] for key in self.held if key not in wanted]
+        beside = [p for p in held if (p.device, p.equipment) in one]
         try:
-            found = await driver.present(points)
+            found = await driver.present([*points, *beside])
         except DriverError as error:
             return self._failed(part, f"can't be read before writing: {error}")
-        for point in points:
+        for point in (*beside, *points):
             if taken := _taken(point, self.held.get(point.key), found[point.key], driver):
                 return [Outcome(taken, self.held.get(point.key))]
+        for point in points:
             stride = _stride(point, wanted[point.key], found[point.key], permit.proposal.kind)
             if stride is not None:
                 return self._failed(part, stride)
@@ -204,9 +208,6 @@ class Gate:
             log.critical("giving back without a record", points=list(values), error=str(error))
         self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, values, found)
-        for key, receipt in receipts.items():
-            if isinstance(receipt, Applied) and _overruled(found[key], driver):
-                receipts[key] = _overridden(key, found[key], "an operator's priority rules")
         outcomes = [
             Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
             for x, doubt in zip(leases, doubts, strict=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from agent.core import Agent
+from agent.operations import Caller, call
 from control import endings, interlocks, leases
 from control.decide import Decision
 from control.guardrails import judge
@@ -28,6 +29,7 @@ TICK_S = 10.0
 RELEASE_S = 60.0
 SITE = make_site()
 KNOBS = tuple(SITE.writable_points)
+HOST = Caller("ann", "cli", "engineer")
 INLETS = tuple(k for k, p in SITE.points.items() if p.quantity == "inlet_c")
 NUMBERS = (math.nan, math.inf, -math.inf, 0.0, -1.0, 65_535.0, -32_768.0, 1e300, 5e-324)
 
@@ -244,15 +246,19 @@ class Scenario:
             self.world.sensors["bms-in/leak"] = r.choice((0.0, None, 1.0))
 
     async def _modes(self) -> None:
-        r = self.random
-        if r.random() >= self.harm * 0.5:
+        r, s = self.random, self.shadow
+        if not all(map(s.may, KNOBS)) and r.random() < 0.1:  # somebody wants it to work again
+            event = Event.CLEAR if s.killed else Event.ARM if s.closed else Event.RAISE
+            channel, role = "cli", "engineer"
+        elif r.random() < self.harm * 0.5:
+            event = r.choice((*Event, Event.RAISE, Event.ARM, Event.CLEAR))
+            channel, role = r.choice(
+                (("cli", "engineer"), ("mqtt", "engineer"), ("cli", "operator"), ("http", "viewer"))
+            )
+        else:
             return
-        event = r.choice((*Event, Event.RAISE, Event.ARM, Event.CLEAR))
         scope = r.choice(("hall", "row:A", "row:B")) if event in (Event.ARM, Event.DISARM) else ""
-        channel, role = r.choice(
-            (("cli", "engineer"), ("mqtt", "engineer"), ("cli", "operator"), ("http", "viewer"))
-        )
-        s, person = self.shadow, (channel, role) == ("cli", "engineer")
+        person = (channel, role) == ("cli", "engineer")
         match event:
             case Event.KILL:
                 s.killed = True
@@ -285,6 +291,17 @@ class Scenario:
                 self._broken(f"killed, and {key} was not given back")
         _ = before
 
+    async def _resume(self) -> None:
+        """Somebody on the host takes latched points and interlocks up again."""
+        state = self.agent.control
+        latched = [*state.yielded, *state.quarantined]
+        if latched and self.random.random() < 0.15:
+            key = self.random.choice(latched)
+            self.theirs.pop(key, None)
+            await call(self.agent, "resume", {"point": key}, HOST)
+        if any(t.latched for t in state.trips.values()) and self.random.random() < 0.05:
+            await call(self.agent, "interlock.reset", {"id": "leak"}, HOST)
+
     def _watch(self, before: int) -> None:
         """P9 and P19: nothing for a loop on what is not armed, and nothing over an operator."""
         for i, wrote in enumerate(self.world.log[before:], before):
@@ -301,6 +318,7 @@ class Scenario:
         before, unarmed = len(self.world.log), {k for k in KNOBS if not self.shadow.may(k)}
         self.world.clock.advance(TICK_S)
         self._events()
+        await self._resume()
         self.world.poll(self.agent)
         await self.agent.observe()
         if self.random.random() < 0.5:

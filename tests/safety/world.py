@@ -91,7 +91,7 @@ def make_site(
     for name, row in SENSORS.items():
         points = [_sensor(name, f"inlet{i}", "inlet_c", row, name) for i in (1, 2)]
         points.append(_sensor(name, "power", "pdu_kw", row, name))
-        devices.append(Device(id=name, protocol="push", points=tuple(points)))
+        devices.append(Device(id=name, protocol="snmp", points=tuple(points)))
     latency = tuple(_sensor(f"vllm-{r.lower()}", "p95", "latency_p95_ms", r, None) for r in ROWS)
     devices += [Device(id=p.device, protocol="push", points=(p,)) for p in latency]
     leak = Point("bms-in/leak", "bms-in", "leak", "state", "", NamedAddress("leak"), "bms-in")
@@ -113,7 +113,8 @@ def limits_of() -> dict[str, Limits]:
             equipment = f"router.{quantity}" if device == "router" else device
             key = f"{device}/{id_}"
             found[key] = Limits(key, equipment, low, high, step, SAFE_DIRECTION.get(quantity, 0),
-                                baseline, safe, device == "bms", quantity in WORK, 96)  # fmt: skip
+                                baseline, safe, device == "bms", quantity in WORK, 96,
+                                quantity == "traffic_share_pct")  # fmt: skip
     return found
 
 

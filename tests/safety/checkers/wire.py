@@ -14,7 +14,10 @@ HAIR = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a person wrote down for one point. direction: where it is safer, +1, -1 or 0."""
+    """What a person wrote down for one point. direction: where it is safer, +1, -1 or 0.
+
+    together: shares of one equipment only make sense as a whole; who sets one has set them all.
+    """
 
     key: str
     equipment: str
@@ -27,6 +30,7 @@ class Limits:
     slots: bool = False
     work: bool = False
     most_a_day: int = 10_000
+    together: bool = False
 
 
 @dataclass(slots=True)
@@ -57,7 +61,8 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
     """
     broken: list[str] = []
     seen: dict[str, _Seen] = {}
-    floor: dict[str, set[float]] = {}  # values that stood when we had nothing there
+    floor = {k: {x.baseline} for k, x in limits.items()}  # what stood when we had nothing there
+    stands = {k: x.baseline for k, x in limits.items()}
     earlier: dict[str, list[float]] = {}  # what stood before our last changes, retries included
     changes = exempt = writes = 0
     day: dict[tuple[str, int], int] = {}
@@ -65,14 +70,16 @@ def judge(limits: Mapping[str, Limits], log: Sequence[Wrote], interval_s: float)
         point = limits.get(wrote.key)
         if wrote.by != "us":
             if point is not None:
-                floor.setdefault(point.key, set()).add(wrote.after)
+                stands[point.key] = wrote.after
+                for key in _taken(limits, point):
+                    floor[key].add(stands[key])
             continue
         writes += 1
         if point is None:
             broken.append(f"{wrote}: not on the allow-list")
             continue
-        known = floor.setdefault(point.key, {point.baseline})
-        value = wrote.value
+        stands[point.key] = wrote.after
+        known, value = floor[point.key], wrote.value
         if value is None:
             back = True
             if not point.slots:
@@ -120,22 +127,32 @@ def left_behind(
     """P4: what stands on the devices that is neither baseline, safe value, relinquished slot nor
     an operator's. holds: key -> present value (for slots: our slot's content, NaN when empty)."""
     wrong = []
-    theirs: dict[str, set[float]] = {}
+    theirs: dict[str, set[float]] = {k: set() for k in limits}
+    stands = {k: x.baseline for k, x in limits.items()}
     for wrote in log:
+        stands[wrote.key] = wrote.after
         if wrote.by != "us":
-            theirs.setdefault(wrote.key, set()).add(wrote.after)
+            for key in _taken(limits, limits[wrote.key]):
+                theirs[key].add(stands[key])
     for key, point in limits.items():
         value = holds[key]
         if point.slots:
             if not math.isnan(value):
                 wrong.append(f"{key}: our slot still holds {value:g}")
             continue
-        fine = [point.baseline, *theirs.get(key, ())] + (
-            [point.safe] if point.safe is not None else []
-        )
+        fine = [point.baseline, *sorted(theirs[key])]
+        if point.safe is not None:
+            fine.append(point.safe)
         if not any(_same(value, v) for v in fine):
             wrong.append(f"{key}: holds {value:g}, none of {fine}")
     return wrong
+
+
+def _taken(limits: Mapping[str, Limits], point: Limits) -> list[str]:
+    """What an operator who sets this point has taken: itself, or all that only go together."""
+    if not point.together:
+        return [point.key]
+    return [k for k, x in limits.items() if x.together and x.equipment == point.equipment]
 
 
 def untouched(log: Iterable[Wrote], allowed: Iterable[str] = ()) -> list[str]:
