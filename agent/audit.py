@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.journal import copy_path
-from agent.sealed import GENESIS, link, read_sealed
+from agent.sealed import GENESIS, link, read_sealed, unseal
 from drivers.gate import JournalError
 
 
@@ -23,6 +23,18 @@ def read_entries(path: Path, since_seq: int = 0, limit: int = 1000) -> list[dict
         with _connect(path) as db:
             rows = db.execute(sql, (since_seq, limit)).fetchall()
         return [{"seq": s, "at_s": t, "kind": k, **json.loads(b)} for s, t, k, b in rows]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
+
+
+def read_kept(path: Path, key: str) -> Any:
+    """A small value the journal keeps (modes, trials), or None. Raises JournalError."""
+    if not path.exists():
+        return None
+    try:
+        with _connect(path) as db:
+            row = db.execute("SELECT body FROM kept WHERE key = ?", (key,)).fetchone()
+        return unseal(row[0]) if row else None
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
 

@@ -21,6 +21,7 @@ from agent.memory import Memory
 from agent.services import Services
 from agent.steady import Steady
 from agent.store import Store
+from agent.trial import Trial
 from config.site import Device, Point, Site
 from control import decide, endings, leases, modes
 from control.decide import Decision, Setting
@@ -83,6 +84,7 @@ class Agent:
         self.services = Services()
         self._cycle = 0
         self.executor = Executor(gate_of(self._may_write), site.points, self.clock)
+        self.trial = Trial(self)
 
     # -- what other parts ask and tell
 
@@ -198,6 +200,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Give back what the policy says. Called after the jobs have ended."""
+        await self.trial.stop()
         if self.site.agent.on_stop == "release":
             case = self._case(self.snapshot())
             await self._end(endings.all_of(case, "the agent stops"))

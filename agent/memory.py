@@ -6,7 +6,8 @@ budget early nor locks it. What another boot did has an unknown age, and an unkn
 waiting; so does a journal that had to be salvaged, and then the agent starts as advisory.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from agent.journal import Journal
 from config.site import Site
 from control import modes
 from control.interlocks import tripped_by_reading
-from control.modes import Modes
+from control.modes import Modes, in_scope
 from control.state import DAY_S, PROTECTIVE, ControlState, Owed, Spent, Trip
 from control.types import Ending, Mode, Target
 from drivers.gate import JournalError
@@ -26,6 +27,7 @@ from drivers.gate import JournalError
 log = structlog.get_logger("skadi")
 
 KILL_FILE = "KILL"  # in data_dir: while it is there, the kill switch is on
+COMMISSIONED = "commissioned"  # point -> its trial, in the journal
 INTENTS = 10_000  # as far back as a day's budget can reach
 
 
@@ -35,6 +37,31 @@ def reason_of(receipt: Mapping[str, Any]) -> str:
         return f"read back {receipt['found']} after writing {receipt['wanted']}"
     at = f" at priority {receipt['priority']}" if receipt["priority"] is not None else ""
     return f"{receipt['reason']}{at} ({receipt['value']}); skadi arm --resume {receipt['point']}"
+
+
+def wiring(site: Site, key: str) -> str:
+    """What a trial of an actuator was good for: another register, scale or device is another one."""
+    point = site.points[key]
+    device = site.device[point.device]
+    place = (device.protocol, device.address, device.unit_id, device.device_instance)
+    text = f"{place}|{point.address!r}|{point.scale!r}|{point.offset!r}|{point.quantity}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def still_commissioned(site: Site, kept: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """The points whose trial still stands for how they are wired now."""
+    return frozenset(
+        k for k, v in kept.items() if k in site.points and v.get("wiring") == wiring(site, k)
+    )
+
+
+def not_commissioned(site: Site, tried: Container[str]) -> list[str]:
+    """The armed points that closed loop leaves alone until a person has tried them."""
+    if site.simulated or site.agent.mode != "closed_loop":
+        return []
+    armed = site.agent.armed
+    return [k for k, p in site.writable_points.items()
+            if k not in tried and any(in_scope(p, scope) for scope in armed)]  # fmt: skip
 
 
 class Memory:
@@ -70,7 +97,7 @@ class Memory:
             trips={i: Trip(now_s, True, True) for i in latches.get("tripped", ())},
             held_back={k: (t + offset_s if offset_s is not None else now_s + site.optimizer.hold_back_s)
                        for k, t in latches.get("held_back", {}).items()},
-            commissioned=frozenset(self._journal.kept("commissioned") or ()),
+            commissioned=still_commissioned(site, self._journal.kept(COMMISSIONED) or {}),
         )  # fmt: skip
 
     def keep_modes(self, now: Modes) -> None:
@@ -107,9 +134,14 @@ class Memory:
         if self._keep("latches", body):
             self._latches = body
 
-    def keep_commissioned(self, points: Iterable[str]) -> None:
-        """Store which actuators a person has commissioned."""
-        self._keep("commissioned", sorted(points))
+    def keep_commissioned(self, site: Site, key: str, result: Mapping[str, Any]) -> None:
+        """Store that a person has commissioned an actuator, as it is wired now."""
+        try:
+            before = self._journal.kept(COMMISSIONED) or {}
+        except JournalError as error:
+            log.critical("journal can't be read", error=str(error))
+            return
+        self._keep(COMMISSIONED, {**before, key: {"wiring": wiring(site, key), **result}})
 
     def _same_boot_offset_s(self, latches: Mapping[str, Any]) -> float | None:
         """What to add to stored times to have them on this run's clock; None: not known."""

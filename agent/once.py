@@ -6,10 +6,11 @@ Never writes to a device and never touches data_dir.
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.clock import WallClock
 from config.loader import site_environment
-from config.site import Device, Site
+from config.site import Device, Point, Site
 from control.types import Quality, Reading
 from drivers.contract import Driver, DriverError
 from drivers.registry import make_driver
@@ -17,11 +18,19 @@ from drivers.registry import make_driver
 SECOND_LOOK_S = 1.0  # rates and quantiles need two looks at a counter
 
 
-async def read_all(site: Site) -> tuple[list[Reading], dict[str, str]]:
-    """Read all devices side by side. Returns readings in the site's order, and what failed."""
+async def read_all(
+    site: Site, points: Sequence[Point] | None = None
+) -> tuple[list[Reading], dict[str, str]]:
+    """Read devices side by side: these points, or all. Returns readings in the order of the
+    points, and what failed by device."""
     clock = WallClock()
     environ = site_environment(site.source, os.environ) if site.source else dict(os.environ)
-    polled = [d for d in site.devices if d.protocol != "push"]
+    wanted = list(site.points.values()) if points is None else points
+    polled = [
+        replace(d, points=mine)
+        for d in site.devices
+        if d.protocol != "push" and (mine := tuple(p for p in wanted if p.device == d.id))
+    ]
     results = await asyncio.gather(*(_read(d, environ, clock) for d in polled))
     failures = {d.id: r for d, r in zip(polled, results, strict=True) if isinstance(r, str)}
     by_point: dict[str, Reading] = {}
@@ -32,7 +41,7 @@ async def read_all(site: Site) -> tuple[list[Reading], dict[str, str]]:
         else:
             by_point |= {r.point: r for r in result}
     nothing = "pushed: nothing has arrived"
-    return [by_point.get(k) or _lost(k, clock, nothing) for k in site.points], failures
+    return [by_point.get(p.key) or _lost(p.key, clock, nothing) for p in wanted], failures
 
 
 def _lost(key: str, clock: WallClock, reason: str) -> Reading:

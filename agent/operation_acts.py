@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agent.field import held
 from agent.plain import plain
 from control.guardrails import objections
-from control.types import Change, Denial, Ending, Proposal, Target
+from control.leases import PERSONS
+from control.types import Change, Denial, Ending, Proposal, Snapshot, Target
 
 if TYPE_CHECKING:
     from agent.core import Agent
 
 OPERATOR_MOVE = "operator"
 TOLD = frozenset({"action", "decision", "judged", "ending"})
+
+NO_TRIAL_IN_ADVISORY = (
+    'advisory writes nothing, a trial does: set agent.mode = "closed_loop" and arm the equipment'
+    ' (agent.armed = ["equipment:NAME"]); the loops leave a point alone until its trial has passed'
+)
 
 Answer = tuple[bool, dict[str, Any], bool]  # ok, detail, refused
 
@@ -33,12 +40,28 @@ class Wanted(BaseModel):
 
 
 class ApplyArguments(BaseModel):
-    """One atomic change: all of `changes` or none. `dry_run`: only say what would come of it."""
+    """One atomic change: all of `changes` or none. `dry_run`: only say what would come of it;
+    `hold_s`: given back after this long (default: limits.lease_s)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     changes: Annotated[list[Wanted], Field(min_length=1, max_length=64)]
     reason: Annotated[str, Field(min_length=1, max_length=200)]
+    dry_run: bool = False
+    hold_s: Annotated[float, Field(ge=30, le=86_400, allow_inf_nan=False)] | None = None
+
+
+class CommissionArguments(BaseModel):
+    """A trial of one actuator. `step`: how far, signed (default: max_step, towards the safe side);
+    `settle_s`: how long its effect is watched; `accept`: why an unclear effect is good enough;
+    `dry_run`: only say what would be done."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    point: Annotated[str, Field(min_length=1, max_length=130)]
+    step: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    settle_s: Annotated[float, Field(ge=10, le=7_200, allow_inf_nan=False)] | None = None
+    accept: Annotated[str, Field(max_length=200)] = ""
     dry_run: bool = False
 
 
@@ -110,11 +133,12 @@ async def apply(agent: "Agent", arguments: ApplyArguments, principal: str) -> An
     with _told(agent) as told:
         verdict = await agent.act(proposal)
     if isinstance(verdict, Denial):
-        reason = f"{verdict.rule}: {verdict.numbers}"
-        return False, detail | {"reason": reason}, True
+        rule = {"rule": verdict.rule, "numbers": verdict.numbers}
+        return False, detail | rule | {"reason": f"{verdict.rule}: {verdict.numbers}"}, True
     done = next((t for t in told if t["type"] == "action"), {})
     applied = bool(done.get("complete"))
     detail |= {"applied": applied, "receipts": done.get("receipts", {}), "why": done.get("why", [])}
+    detail["held"] = {c.point: held(agent, c.point) for c in proposal.changes}
     if not applied:
         detail["reason"] = "not every point took its value; what was written is given back"
     return applied, detail, False
@@ -123,15 +147,25 @@ async def apply(agent: "Agent", arguments: ApplyArguments, principal: str) -> An
 def _proposal(agent: "Agent", arguments: ApplyArguments, principal: str) -> Proposal:
     snapshot = agent.snapshot()
     changes = tuple(
-        Change(c.point, snapshot.value(c.point), float(c.value)) for c in arguments.changes
+        Change(c.point, _present(agent, c.point, snapshot), float(c.value))
+        for c in arguments.changes
     )
     rows = {agent.site.points[c.point].row for c in changes}
     row = rows.pop() if len(rows) == 1 else None
     return Proposal(
-        id=f"operator:{agent.next_cycle('o')}", loop="operator", move=OPERATOR_MOVE, changes=changes,
+        id=f"{PERSONS}{agent.next_cycle('o')}", loop="operator", move=OPERATOR_MOVE, changes=changes,
         reason=f"{principal}: {arguments.reason}", scope=f"row:{row}" if row else "hall",
-        expires_s=snapshot.now_s + agent.site.limits.lease_s,
+        expires_s=snapshot.now_s + (arguments.hold_s or agent.site.limits.lease_s),
     )  # fmt: skip
+
+
+def _present(agent: "Agent", key: str, snapshot: Snapshot) -> float | None:
+    """What the point holds: its reading, or what we have written and proved since."""
+    lease = agent.control.leases.get(key)
+    read_s = snapshot.now_s - snapshot.age_s[snapshot.index[key]]
+    if lease is not None and lease.certain and read_s <= lease.taken_s:
+        return lease.value
+    return snapshot.value(key)
 
 
 async def give_back(agent: "Agent", point: str, principal: str) -> Answer:
@@ -145,6 +179,25 @@ async def give_back(agent: "Agent", point: str, principal: str) -> Answer:
     if left:
         detail["reason"] = "the device did not confirm it; the agent keeps trying"
     return not left, detail, False
+
+
+def commission(agent: "Agent", arguments: CommissionArguments, principal: str) -> Answer:
+    """Say what a trial would do, or begin it; `commission.status` tells how it goes."""
+    trial = agent.trial
+    if trial.running:
+        return False, {"reason": f"a trial of {trial.view['point']} is under way"}, False
+    if not agent.control.modes.may_act:
+        return False, {"reason": NO_TRIAL_IN_ADVISORY}, True
+    plan = trial.plan(arguments.point, arguments.step, arguments.settle_s)
+    if isinstance(plan, str):
+        return False, {"reason": plan}, True
+    if against := trial.objections(plan, principal):
+        rule, _, numbers = against[0].partition(": ")
+        detail = {"reason": f"refused by {against[0]}", "rule": rule, "numbers": numbers}
+        return False, plan | detail | {"objections": list(against)}, True
+    if not arguments.dry_run:
+        trial.start(plan, principal, arguments.accept)
+    return True, plan, False
 
 
 async def scenario(agent: "Agent", arguments: ScenarioArguments) -> Answer:

@@ -6,13 +6,14 @@ Raising anything takes an engineer on the host; the functions here don't trust a
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent import operation_acts as acts
 from agent import operation_looks as looks
 from agent.core import Agent
+from agent.field import MOST_PATTERNS, NoSuchPoint, held, readings
 from agent.views import modes_json
 from config.checks import unknown_scope
 from config.schema import Scope
@@ -36,6 +37,14 @@ class PointArguments(NoArguments):
     """An operation on one point."""
 
     point: str
+
+
+class ReadArguments(NoArguments):
+    """Points by key, device, quantity or pattern; all of them when none is named."""
+
+    points: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=130)]], Field(max_length=MOST_PATTERNS)
+    ] = Field(default_factory=list)
 
 
 class InterlockArguments(NoArguments):
@@ -99,8 +108,7 @@ async def _status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
     kpi = agent.meter.kpi(snapshot)
     return Result(True, {
         "site": agent.site.id, "area": agent.site.area, "modes": modes_json(state.modes), "kpi": kpi,
-        "leases": {k: {"value": x.value, "baseline": x.baseline, "expires_s": x.expires_s - snapshot.now_s}
-                   for k, x in state.leases.items()},
+        "leases": {k: held(agent, k) for k in state.leases},
         "rows": {u.removeprefix("row:"): {"mms": f.state, "deviation": f.deviation, "ema": f.ema}
                  for u, f in state.findings.items() if u.startswith("row:")},
         "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
@@ -115,6 +123,13 @@ def _look(name: str) -> Function:
         return Result(*looks.LOOKS[name](agent, arguments))
 
     return run
+
+
+async def _read(agent: Agent, arguments: ReadArguments, _caller: Caller) -> Result:
+    try:
+        return Result(True, {"readings": readings(agent, arguments.points)})
+    except NoSuchPoint as error:
+        return Result(False, {"reason": str(error)}, invalid=True)
 
 
 async def _resume(agent: Agent, arguments: PointArguments, caller: Caller) -> Result:
@@ -155,6 +170,16 @@ async def _give_back(agent: Agent, arguments: PointArguments, caller: Caller) ->
     return Result(*await acts.give_back(agent, arguments.point, caller.principal))
 
 
+async def _commission(agent: Agent, arguments: acts.CommissionArguments, caller: Caller) -> Result:
+    if caller.channel not in ("cli", "file"):
+        return Result(False, {"reason": "commissioning takes a person on the host"}, refused=True)
+    return Result(*acts.commission(agent, arguments, caller.principal))
+
+
+async def _commission_status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
+    return Result(True, agent.trial.view)
+
+
 async def _scenario(agent: Agent, arguments: acts.ScenarioArguments, _caller: Caller) -> Result:
     return Result(*await acts.scenario(agent, arguments))
 
@@ -173,6 +198,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("overview", NoArguments, "viewer", False, _look("overview")),
         Operation("heatmap", NoArguments, "viewer", False, _look("heatmap")),
         Operation("events", looks.EventArguments, "viewer", False, _look("events")),
+        Operation("read", ReadArguments, "viewer", False, _read),
         Operation("mode.lower", NoArguments, "operator", True, _mode_event(Event.LOWER)),
         Operation("mode.raise", NoArguments, "engineer", True, _mode_event(Event.RAISE)),
         Operation("arm", ScopeArguments, "engineer", True, _mode_event(Event.ARM)),
@@ -184,6 +210,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("optimizer.tick", NoArguments, "operator", True, _tick),
         Operation("actions.apply", acts.ApplyArguments, "operator", True, _apply),
         Operation("actions.give_back", PointArguments, "operator", True, _give_back),
+        Operation("commission", acts.CommissionArguments, "engineer", True, _commission),
+        Operation("commission.status", NoArguments, "viewer", False, _commission_status),
         Operation("alarm.ack", acts.AlarmArguments, "operator", True, _alarm("ack")),
         Operation("alarm.shelve", acts.ShelveArguments, "operator", True, _alarm("shelve")),
         Operation("alarm.unshelve", acts.AlarmArguments, "operator", True, _alarm("unshelve")),

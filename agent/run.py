@@ -20,6 +20,7 @@ from agent.jobs import Job, Scheduler
 from agent.journal import Journal
 from agent.local import KILL_FILE, LocalDoor
 from agent.locks import Locked, Writers, lock_folder
+from agent.memory import not_commissioned
 from agent.mirror import Mirror
 from agent.notify import Notifier
 from agent.polling import Poller
@@ -113,6 +114,9 @@ class Running:
             log.info("running", site=self.site.id, mode=self.agent.control.modes.mode.value,
                      armed=sorted(self.agent.control.modes.armed), devices=len(self.drivers),
                      points=len(self.site.points), model=bool(self.agent.setting.monitor))  # fmt: skip
+            if untried := not_commissioned(self.site, self.agent.control.commissioned):
+                log.warning("not commissioned: the loops leave these points alone", points=untried,
+                            how="skadi commission POINT")  # fmt: skip
             await self.stopping.wait()
         finally:
             self.notifier.stopping()

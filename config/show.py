@@ -1,9 +1,11 @@
-"""The effective configuration as plain values: defaults filled in, secrets as references only."""
+"""The effective configuration for people: as plain values, secrets as references only; and what
+giving a writable point back means."""
 
 from dataclasses import asdict
 from typing import Any
 
-from config.site import Device, Site
+from config.quantities import SAFE_DIRECTION
+from config.site import Device, Point, Site
 
 
 def show_site(site: Site) -> dict[str, Any]:
@@ -30,3 +32,21 @@ def _device(device: Device) -> dict[str, Any]:
     }
     kept = {k: v for k, v in {**plain, **secrets}.items() if v not in (None, "")}
     return kept | {"point": [asdict(p) for p in device.points]}
+
+
+def given_back(point: Point, device: Device) -> str:
+    """What giving this writable point back does, in words."""
+    w, unit = point.writable, point.about.unit
+    assert w is not None
+    if w.relinquish:
+        return f"Null at priority {device.write_priority}: whoever is below in its priority array rules again"
+    no_slots = "no priority array: "
+    if w.safe_value is None:
+        return f"{no_slots}what stood before is written again"
+    safe = f"{w.safe_value:g} {unit}".strip()
+    safer = (
+        f"the safer of what stood before and {safe}"
+        if SAFE_DIRECTION.get(point.quantity)
+        else "what stood before"
+    )
+    return f"{no_slots}{safer} is written; {safe} when blind, over a limit, or after {w.baseline_max_age_s / 3600:g} h"

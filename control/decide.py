@@ -131,6 +131,7 @@ def slow(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
         view = replace(view, case=case)
         ranked = slow_loop.candidates(view, setting.knobs)
         busy = {case.point(e.point).equipment for e in undone}
+        busy |= {case.point(k).equipment for k in leases.of_persons(state)}
         verdicts = _chosen(view, ranked, cycle, busy)
     renewals = tuple(leases.renewable(case))
     return Decision(state, verdicts, tuple(undone), renewals, tuple(judged), ranked=tuple(ranked))

@@ -52,7 +52,8 @@ def _known(case: Case, proposal: Proposal) -> str | None:
     for key in points:
         if key not in site.writable_points:
             return f"{key} is not writable"
-        if not site.simulated and key not in state.commissioned:
+        tried = key in state.commissioned or proposal.loop == "commission"
+        if not site.simulated and not tried:
             return f"{key} is not commissioned: skadi commission {key}"
         if reason := state.quarantined.get(key) or state.yielded.get(key):
             return f"{key}: {reason}"

@@ -24,12 +24,19 @@ from control.types import (
     Unknown,
 )
 
+PERSONS = "operator:"  # begins the id of a proposal that a person made: held as long as they said
+
+
+def of_persons(state: ControlState) -> set[str]:
+    """The points that hold what a person wrote: the slow loop leaves their equipment alone."""
+    return {k for k, lease in state.leases.items() if lease.proposal.startswith(PERSONS)}
+
 
 def renewable(case: Case) -> list[Lease]:
-    """The leases that still stand on good ground, with their new expiry."""
+    """The loops' leases that still stand on good ground, with their new expiry."""
     lease_s = case.layout.site.limits.lease_s
     until_s = case.snapshot.now_s + lease_s
-    ending = {e.point for e in endings(case)} | set(case.state.owed)
+    ending = {e.point for e in endings(case)} | set(case.state.owed) | of_persons(case.state)
     return [
         replace(lease, expires_s=until_s)
         for lease in case.state.leases.values()

@@ -137,7 +137,7 @@ class Proposal:
     """One atomic change that a loop wants: all of `changes` or none of them."""
 
     id: str
-    loop: str  # fast | slow | operator
+    loop: str  # fast | slow | operator | commission
     move: str  # the name in the table of moves
     changes: tuple[Change, ...]
     reason: str

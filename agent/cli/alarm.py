@@ -6,10 +6,8 @@ from typing import Any
 import click
 
 from agent.cli.call import reach
-from agent.cli.exits import Exit, fail, print_json
-from agent.cli.options import config_option, json_option
-
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
+from agent.cli.exits import print_json
+from agent.cli.options import config_option, json_option, seconds_of
 
 
 @click.group()
@@ -56,10 +54,7 @@ def ack(config_path: Path, as_json: bool, name: str) -> None:
 @click.option("--reason", required=True, help="Why it can wait; it is audited.")
 def shelve(config_path: Path, as_json: bool, name: str, for_: str, reason: str) -> None:
     """Do not call for alarm ID for a while."""
-    digits, unit = for_[:-1], for_[-1:]
-    if unit not in UNITS_S or not digits.isascii() or not digits.isdigit() or len(digits) > 6:
-        fail(f"--for {for_!r}: write 30m or 2h", Exit.USAGE)
-    body = {"id": name, "duration_s": int(digits) * UNITS_S[unit], "reason": reason}
+    body = {"id": name, "duration_s": seconds_of(for_, "--for"), "reason": reason}
     _show(reach(config_path, "alarm.shelve", body)["alarms"], as_json)
 
 

@@ -15,17 +15,28 @@ from agent.local import ask
 from config.loader import load_site
 
 
-def reach(config_path: Path, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask the running agent; its answer's detail. A refusal ends with 77, silence with 75."""
+def reach(
+    config_path: Path,
+    operation: str,
+    arguments: dict[str, Any],
+    as_json: bool = False,
+    hint: str = "; is it running? (skadi run)",
+) -> dict[str, Any]:
+    """Ask the running agent; its answer's detail, printed where JSON is wanted.
+
+    A refusal ends with 77 (its detail is printed too), silence with 75 and the hint.
+    """
     folder = Path(load_site(config_path).agent.data_dir)
     try:
         reply = ask(folder, operation, arguments)
     except ConnectionError as error:
-        fail(f"{error}; is it running? (skadi run)", Exit.UNREACHABLE)
+        fail(f"{error}{hint}", Exit.UNREACHABLE)
+    detail: dict[str, Any] = reply["detail"]
+    if as_json and (reply["ok"] or reply.get("refused")):
+        print_json(detail)
     if not reply["ok"]:
         code = Exit.REFUSED if reply.get("refused") else Exit.FAILURE
-        fail(str(reply["detail"].get("reason", "refused")), code)
-    detail: dict[str, Any] = reply["detail"]
+        fail(str(detail.get("reason", "refused")), code)
     return detail
 
 

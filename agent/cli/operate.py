@@ -7,7 +7,6 @@ import asyncio
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -24,16 +23,6 @@ def _folder(config_path: Path) -> Path:
     return Path(load_site(config_path).agent.data_dir)
 
 
-def _call(
-    config_path: Path, operation: str, arguments: dict[str, Any], as_json: bool
-) -> dict[str, Any]:
-    """Ask the agent, and print its answer where JSON is wanted."""
-    detail = reach(config_path, operation, arguments)
-    if as_json:
-        print_json(detail)
-    return detail
-
-
 @click.command()
 @config_option
 @json_option
@@ -41,7 +30,7 @@ def _call(
 def mode(config_path: Path, as_json: bool, wanted: str) -> None:
     """Lower the running mode, or raise it up to what the site file allows."""
     operation = "mode.lower" if wanted == "advisory" else "mode.raise"
-    detail = _call(config_path, operation, {}, as_json)
+    detail = reach(config_path, operation, {}, as_json)
     if not as_json:
         click.echo(f"mode {detail['mode']}, armed: {', '.join(detail['armed']) or 'nothing'}")
 
@@ -71,7 +60,7 @@ def arm(
             operation, arguments = "interlock.reset", {"id": reset}
         case _:
             fail("give one of SCOPE, --resume POINT or --reset INTERLOCK", Exit.USAGE)
-    detail = _call(config_path, operation, arguments, as_json)
+    detail = reach(config_path, operation, arguments, as_json)
     if not as_json:
         click.echo(f"{operation}: {detail}")
 
@@ -92,7 +81,7 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
             kill_file.write_text("killed\n", encoding="utf-8")  # seen even if nobody answers
     except OSError as error:
         fail(f"{kill_file}: {error.strerror}: run as the agent's user")
-    _call(config_path, "kill.clear" if clear else "kill", {}, as_json)
+    reach(config_path, "kill.clear" if clear else "kill", {}, as_json)
     if not as_json:
         click.echo(
             "kill switch cleared; mode is advisory" if clear else "killed: giving everything back"
@@ -104,8 +93,14 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
 @json_option
 @click.option("--journal", "journal_path", type=click.Path(path_type=Path),
               help="The journal's file; with it no site file is needed.")  # fmt: skip
-def release(config_path: Path, as_json: bool, journal_path: Path | None) -> None:
+@click.option("--point", help="Only this one; the running agent gives it back.")
+def release(config_path: Path, as_json: bool, journal_path: Path | None, point: str | None) -> None:
     """Give every held setpoint back to its device. Needs only the journal and the devices."""
+    if point is not None:
+        reach(config_path, "actions.give_back", {"point": point}, as_json)
+        if not as_json:
+            click.echo(f"{point} is given back")
+        return
     from agent.locks import Locked, lock_folder
     from agent.logs import configure
     from agent.release import release as give_back

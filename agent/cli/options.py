@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from agent.cli.exits import Exit, fail
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG = Path("/etc/skadi/site.toml")
@@ -22,3 +24,15 @@ def config_option(function: F) -> F:
 def json_option(function: F) -> F:
     """--json: one JSON document on stdout; people's lines go to stderr."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
+
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}
+
+
+def seconds_of(text: str, option: str) -> float:
+    """A time as people write it (30s, 15m, 2h) in seconds. Ends with 2 for anything else."""
+    digits, unit = text[:-1], text[-1:]
+    if unit not in UNITS_S or not digits.isascii() or not digits.isdigit() or len(digits) > 6 \
+            or not int(digits):  # fmt: skip
+        fail(f"{option} {text!r}: write 30s, 15m or 2h", Exit.USAGE)
+    return int(digits) * UNITS_S[unit]

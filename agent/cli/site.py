@@ -1,4 +1,4 @@
-"""Commands about a site file: init, check, schema, once. None of them touches data_dir."""
+"""Commands about a site file: init, check, schema, once. None of them writes to data_dir."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from agent.cli.options import config_option, json_option
 from agent.reading_json import reading_json
 from config.errors import ConfigError
 from config.loader import load_site
-from config.show import show_site
+from config.show import given_back, show_site
 from config.starter import starter_file
 
 
@@ -64,10 +64,26 @@ def _summary(site: Any) -> list[str]:
     ]
     for p in writable:
         w = p.writable
-        safe = f"{w.safe_value:g} {p.unit}" if w.safe_value is not None else "its baseline"
-        how = "relinquish (Null)" if w.relinquish else f"baseline or {safe}, whichever is safer"
-        lines.append(f"  {p.key}: {w.min:g}..{w.max:g} {p.unit}, given back by: {how}")
+        how = given_back(p, site.device[p.device])
+        lines.append(f"  {p.key}: {w.min:g}..{w.max:g} {p.unit}, given back by {how}")
+    lines += [f"  {k}: not commissioned: closed_loop leaves it alone until  skadi commission {k}"
+              for k in _untried(site)]  # fmt: skip
     return lines
+
+
+def _untried(site: Any) -> list[str]:
+    """The armed points without a trial, as far as the journal can be read."""
+    from agent.audit import read_kept
+    from agent.memory import COMMISSIONED, not_commissioned, still_commissioned
+    from drivers.gate import JournalError
+
+    path = Path(site.agent.data_dir) / "journal.db"
+    try:
+        kept = read_kept(path, COMMISSIONED) or {}
+    except (JournalError, OSError) as error:
+        click.echo(f"skadi: which actuators were commissioned is not known: {error}", err=True)
+        kept = {}
+    return not_commissioned(site, still_commissioned(site, kept))
 
 
 @click.command()

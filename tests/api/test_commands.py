@@ -39,13 +39,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "optimizer.tick": {},
     "actions.apply": {"changes": [{"point": POINT, "value": 1e9}], "reason": "too far"},
     "actions.give_back": {"point": POINT},
+    "commission": {"point": POINT, "dry_run": True},
     "alarm.ack": {"id": "kill"},
     "alarm.shelve": {"id": "kill", "duration_s": 60.0, "reason": "test"},
     "alarm.unshelve": {"id": "kill"},
     "demo.scenario": {"scenario": "leak", "action": "start", "duration_s": 60.0},
 }
 # These take a person on the host: the local door does them, the others refuse in the same words.
-HOST_ONLY = {"mode.raise", "arm", "kill.clear", "resume", "interlock.reset"}
+HOST_ONLY = {"mode.raise", "arm", "kill.clear", "resume", "interlock.reset", "commission"}
 
 
 @dataclass

@@ -145,8 +145,9 @@ class Agent:
 
 
 @contextmanager
-def agent(hall: Hall, *options: str, **settings: str) -> Iterator[Agent]:
-    """`skadi run` on a hall, its clock in step with the hall's; settings as SKADI_… variables.
+def agent(hall: Hall, *options: str, real_time: bool = False, **settings: str) -> Iterator[Agent]:
+    """`skadi run` on a hall, its clock in step with the hall's (real_time: with the world's);
+    settings as SKADI_… variables.
 
     Deadlines of protocols are wall time, so what is judged by age is given room (as in the demo).
     """
@@ -155,8 +156,8 @@ def agent(hall: Hall, *options: str, **settings: str) -> Iterator[Agent]:
         "SKADI_LIMITS__PERMIT_S": "240",
     }  # fmt: skip
     log = hall.folder / "agent.log"
-    command = [sys.executable, "-m", "agent", "run", "-c", str(hall.site), "--speed",
-               f"{hall.speed:g}", "--start", str(hall.now_s()), *options]  # fmt: skip
+    times = [] if real_time else ["--speed", f"{hall.speed:g}", "--start", str(hall.now_s())]
+    command = [sys.executable, "-m", "agent", "run", "-c", str(hall.site), *times, *options]
     with (
         log.open("wb") as stderr,
         subprocess.Popen(command, cwd=hall.folder, stdout=subprocess.DEVNULL, stderr=stderr,
