@@ -57,12 +57,12 @@ def charts(
 
 
 def _setpoints(held: Grid, x: dict[str, Any]) -> list[dict[str, Any]]:
-    """One chart for the points of a quantity in a zone, or in the hall; what moved most first."""
+    """One chart for the points of a quantity in a zone, or in the hall; those that used most of what
+    is allowed where there are too many."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, p in enumerate(held.points):
         groups.setdefault((p.quantity, p.zone or ""), []).append(i)
-    spread = {k: float(np.ptp(v)) if (v := _known(held.mean[at])).size else 0.0
-              for k, at in groups.items()}  # fmt: skip
+    spread = {k: _used(held, at) for k, at in groups.items()}
     made = []
     for key in sorted(groups, key=lambda k: (-spread[k], k))[:MOST_SETPOINTS]:
         points = [held.points[i] for i in groups[key]]
@@ -92,8 +92,11 @@ def _name(point: Point, among: Sequence[Point]) -> str:
     )
 
 
-def _known(values: F64) -> F64:
-    return values[~np.isnan(values)]
+def _used(held: Grid, at: list[int]) -> float:
+    """How much of the allowed band points went through."""
+    known = held.mean[at][~np.isnan(held.mean[at])]
+    w = held.points[at[0]].writable
+    return float(np.ptp(known)) / max(w.max - w.min, 1e-9) if known.size and w else 0.0
 
 
 def _line(
