@@ -10,19 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from config.secrets import SecretError, resolve
 from config.site import Site
 
+
+class SchemaError(Exception):
+    """The database's schema is not one this release knows."""
+
+
 # All that a database which is away, full, foreign or newer than this release can raise.
-DATABASE_ERRORS = (SQLAlchemyError, OSError, TimeoutError, SecretError, CommandError)
+DATABASE_ERRORS = (SQLAlchemyError, OSError, TimeoutError, SecretError, SchemaError)
 CONNECT_S = 5.0
 STATEMENT_S = 60.0
 BUSY_MS = 5_000
@@ -34,6 +36,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-16384",  # 16 MiB: the tail page of some thousand points
     "PRAGMA temp_store=MEMORY",
 )
+_MIGRATIONS = Path(__file__).parent / "migrations"
+NEWEST = max(p.name[1:5] for p in (_MIGRATIONS / "versions").glob("v[0-9]*.py"))  # its revision
 _MIGRATION_LOCK = 0x534B414449  # "SKADI": one agent at a time upgrades a shared database
 
 
@@ -77,8 +81,9 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("outside"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
 
     return engine
 
@@ -88,24 +93,48 @@ def for_writing(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(writes=True)
 
 
+def outside_transactions(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for statements that no transaction may hold, such as VACUUM."""
+    if engine.dialect.name == "sqlite":  # its driver's own AUTOCOMMIT would undo what _prepare set
+        return engine.execution_options(outside=True)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 async def migrate(engine: AsyncEngine) -> None:
-    """Bring the schema to this release's. All or nothing; safe when several agents start at once."""
-    async with asyncio.timeout(STATEMENT_S), for_writing(engine).begin() as connection:
-        if engine.dialect.name == "postgresql":
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK}
-            )
-        await _upgrade(connection)
+    """Bring the schema to this release's. All or nothing; safe when several agents start at once.
+
+    One that is already there takes no lock, and Alembic's memory neither. Raises DATABASE_ERRORS.
+    """
+    async with asyncio.timeout(STATEMENT_S):
+        async with engine.connect() as connection:
+            if await connection.run_sync(_revision) == NEWEST:
+                return
+        async with for_writing(engine).begin() as connection:
+            if engine.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:n)")
+                await connection.execute(lock, {"n": _MIGRATION_LOCK})
+            await connection.run_sync(_upgrade)
 
 
-async def _upgrade(connection: AsyncConnection) -> None:
-    def run(sync: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = sync
+def _revision(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    try:
         command.upgrade(config, "head")
-
-    await connection.run_sync(run)
+    except CommandError as error:
+        raise SchemaError(str(error)) from error
 
 
 def one_line(error: BaseException) -> str:

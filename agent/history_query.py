@@ -90,7 +90,7 @@ class Gap:
     dropped: int
 
 
-def _bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement[Any]:
+def bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement[Any]:
     """The start of the step a time falls in, in POSIX seconds."""
     if dialect == "postgresql":
         return func.floor(func.extract("epoch", ts) / step_s) * step_s
@@ -133,7 +133,7 @@ async def timeline(
     table = _answers(since_s, until_s, step_s)
     c = table.c
     known = select(SERIES.c.point).where(*mine(SERIES, me), SERIES.c.quantity == quantity)
-    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    at = bucket(c.ts, step_s, connection.dialect.name).label("at")
     mean = func.sum(c.mean * c.n) / func.nullif(func.sum(c.n), 0)
     found = await connection.execute(
         select(c.point, at, mean)
@@ -172,7 +172,7 @@ def _raw() -> Select[Any]:
 def _of_raw(step_s: float, dialect: str) -> Select[Any]:
     c = TELEMETRY_RAW.c
     value = case((c.quality == "good", c.value))
-    at = _bucket(c.ts, step_s, dialect).label("at")
+    at = bucket(c.ts, step_s, dialect).label("at")
     n = func.count(value)
     return (
         select(at, func.avg(value), func.min(value), func.max(value), n, func.count() - n)
@@ -183,7 +183,7 @@ def _of_raw(step_s: float, dialect: str) -> Select[Any]:
 
 def _of_rollups(table: Table, step_s: float, dialect: str) -> Select[Any]:
     c = table.c
-    at = _bucket(c.ts, step_s, dialect).label("at")
+    at = bucket(c.ts, step_s, dialect).label("at")
     n = func.sum(c.n)
     mean = func.sum(c.mean * c.n) / func.nullif(n, 0)
     return (

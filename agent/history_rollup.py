@@ -64,20 +64,28 @@ async def _replace(connection: AsyncConnection, table: Table, rows: Select[Any])
 
 def of_minute(site: str, area: str, minute_s: float) -> Select[Any]:
     """What the raw rows of a minute come to, a row a point, as ROLLUPS_1M holds it."""
-    c = TELEMETRY_RAW.c
-    value = case((c.quality == "good", c.value))
-    n = func.count(value)
-    about = (n, func.count() - n, func.avg(value), func.min(value), func.max(value))
-    return _of(TELEMETRY_RAW, site, area, minute_s, MINUTE_S, about)
+    return _of(TELEMETRY_RAW, site, area, minute_s, MINUTE_S, minute_sums())
 
 
 def of_hour(site: str, area: str, hour_s: float) -> Select[Any]:
     """What the minutes of an hour come to, a row a point, as ROLLUPS_1H holds it."""
+    return _of(ROLLUPS_1M, site, area, hour_s, HOUR_S, hour_sums())
+
+
+def minute_sums() -> tuple[Any, ...]:
+    """n, n_missing, mean, low and high of raw rows."""
+    c = TELEMETRY_RAW.c
+    value = case((c.quality == "good", c.value))
+    n = func.count(value)
+    return n, func.count() - n, func.avg(value), func.min(value), func.max(value)
+
+
+def hour_sums() -> tuple[Any, ...]:
+    """n, n_missing, mean, low and high of minutes."""
     c = ROLLUPS_1M.c
     n = func.sum(c.n)
     mean = func.sum(c.mean * c.n) / func.nullif(n, 0)
-    about = (n, func.sum(c.n_missing), mean, func.min(c.low), func.max(c.high))
-    return _of(ROLLUPS_1M, site, area, hour_s, HOUR_S, about)
+    return n, func.sum(c.n_missing), mean, func.min(c.low), func.max(c.high)
 
 
 def _of(

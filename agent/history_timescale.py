@@ -10,6 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from agent.history_db import outside_transactions
+
 log = structlog.get_logger(__name__)
 
 PRESENT = "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"
@@ -47,7 +49,7 @@ async def switch_on(engine: AsyncEngine) -> bool:
     """
     if engine.dialect.name != "postgresql":
         return False
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    async with outside_transactions(engine).connect() as connection:
         if not await connection.scalar(text(PRESENT)):
             return False
         return await _run(connection)

@@ -34,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "explain": "agent.cli.explain:explain",
     "report": "agent.cli.report:report",
     "log": "agent.cli.log:log",
+    "history": "agent.cli.history:history",
+    "log": "agent.cli.operate:log",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",

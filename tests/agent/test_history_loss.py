@@ -1,9 +1,8 @@
 """A database that goes away, is slow, locked, full, foreign or killed: nothing of it reaches control."""
 
 import asyncio
+import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from structlog.testing import capture_logs
 
 from agent import history as history_module
 from agent import history_writer
-from agent.clock import VirtualClock
+from agent.clock import VirtualClock, WallClock
 from agent.history import History
 from agent.history_schema import TELEMETRY_RAW
 from agent.history_writer import Buffer, Stream
+from agent.jobs import Job, Scheduler
 from config.secrets import SecretRef
 from tests.agent import make
 from tests.agent.postgres import PASSWORD, Postgres
@@ -46,7 +46,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 def on(cluster: Postgres) -> History:
-    site = make.site(url=cluster.url, password=SecretRef(env="PG"))
+    folder = cluster.folder / "data"  # the spool's
+    site = make.site(folder, url=cluster.url, password=SecretRef(env="PG"))
     return History(site, VirtualClock(T0), {"PG": PASSWORD})
 
 
@@ -80,6 +81,42 @@ async def test_postgres_restarted_under_load_loses_and_doubles_nothing(
     await history.close()
 
 
+async def test_control_goes_on_while_postgres_is_away_under_load(postgres: Postgres) -> None:
+    """SKADI_OUTAGE_S: how long; .ci/run takes a minute, benchmarks/history.py ten."""
+    outage_s = float(os.environ.get("SKADI_OUTAGE_S", "3"))
+    history, added = on(postgres), 20_000
+    assert await history.start()
+
+    async def control() -> None:
+        nonlocal added
+        add(history, added, 25)
+        added += 25
+
+    table = Scheduler([Job("control", 0.05, control)], WallClock())
+    table.start()
+    runs = table.stats.runs
+    await asyncio.sleep(outage_s)
+    before = runs["control"]
+    await asyncio.to_thread(postgres.stop, "immediate")
+    away = runs["control"]
+    await asyncio.sleep(outage_s)
+    during = runs["control"] - away
+    assert history.status.lost
+    assert history.status.queued >= during * 25 > 0
+    await asyncio.to_thread(postgres.start)
+    await until(lambda: not history.status.lost, outage_s + 60)
+    await table.stop()
+    assert await history.flush(outage_s + 60)
+    assert (table.stats.skipped["control"], table.stats.failures["control"]) == (0, 0)
+    assert during > before / 2, f"{during} cycles while it was away, {before} before"
+    assert (await numbers(history))[-(added - 20_000) :] == [float(i) for i in range(20_000, added)]
+    assert (await history.gaps(0), history.status.dropped) == ([], 0)
+    print(
+        f"{outage_s:g} s away: {during} control cycles, {before} before; {added - 20_000} rows, none lost"
+    )
+    await history.close()
+
+
 async def test_postgres_away_at_start_is_used_when_it_comes(postgres: Postgres) -> None:
     await asyncio.to_thread(postgres.stop)
     history = on(postgres)
@@ -87,7 +124,7 @@ async def test_postgres_away_at_start_is_used_when_it_comes(postgres: Postgres) 
     add(history, 10_000, 5)
     await asyncio.to_thread(postgres.start)
     await until(lambda: not history.status.queued)
-    assert (await numbers(history))[-5:] == [10_000.0, 10_001.0, 10_002.0, 10_003.0, 10_004.0]
+    assert {10_000.0, 10_001.0, 10_002.0, 10_003.0, 10_004.0} <= set(await numbers(history))
     await history.close()
 
 
@@ -209,56 +246,3 @@ async def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> No
     assert not await newer.start()
     assert "9999" in newer.status.lost
     await newer.close()
-
-
-KILLED = """
-import asyncio, sys
-from agent.clock import VirtualClock
-from agent.history import History
-from agent import history_writer
-from tests.agent import make
-history_writer.FLUSH_S = 0.001
-
-async def main():
-    site = make.site(sys.argv[1])
-    history = History(site, VirtualClock(0))
-    await history.start()
-    for i in range(10**9):
-        row = make.reading("rack-a01/inlet_c", 1.0, float(sys.argv[2]) + i)
-        history.add_readings(site.device["rack-a01"], [row])
-        if i % 50 == 0:
-            await history.flush()
-            print(i, flush=True)
-            await history.rollup(float(sys.argv[2]) + i)
-
-asyncio.run(main())
-"""
-
-
-async def test_kill_9_leaves_a_sound_file_with_all_that_was_written(tmp_path: Path) -> None:
-    start_s = T0
-    for _ in range(4):
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", KILLED, str(tmp_path), str(start_s),
-            stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-        assert child.stdout is not None
-        acknowledged = 0
-        while acknowledged < 300:
-            acknowledged = int(await child.stdout.readline())
-        child.kill()
-        await child.wait()
-        with sqlite3.connect(tmp_path / "history.db") as looked:
-            assert looked.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            times = [t for (t,) in looked.execute("SELECT ts FROM telemetry_raw ORDER BY ts")]
-        looked.close()
-        kept = [t / 1000 for t in times if t / 1000 >= start_s]
-        assert kept == [start_s + i for i in range(len(kept))]
-        assert len(kept) > acknowledged
-        start_s += 100_000
-    history = History(make.site(tmp_path), VirtualClock(T0))
-    await history.start()
-    await history.rollup(start_s)
-    counted = sum(s.n for s in await history.series(INLET, T0, T0 + 1e6, 60))
-    assert counted == len(times)
-    await history.close()
