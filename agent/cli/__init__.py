@@ -35,7 +35,6 @@ COMMANDS: dict[str, str] = {
     "report": "agent.cli.report:report",
     "log": "agent.cli.log:log",
     "history": "agent.cli.history:history",
-    "log": "agent.cli.operate:log",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",
