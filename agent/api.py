@@ -24,6 +24,7 @@ from agent.history import History
 from agent.mirror import Mirror
 from agent.polling import DeviceStats
 from config.secrets import SecretError
+from config.site import Site
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +69,7 @@ class Api:
     ) -> None:
         if agent.site.api is None:
             raise ValueError("the site has no [api] section: there is nothing to serve")
-        try:
-            tokens = Tokens(agent.site, environ)
-        except (SecretError, ValueError) as error:
-            raise ApiError(f"api: {error}") from error
+        tokens = _tokens(agent.site, environ)
         self._section = agent.site.api
         self._hub = hub
         push = PushDoor(agent.site, agent.clock, agent.take)
@@ -91,6 +89,14 @@ class Api:
         assert self._socket is not None
         host, port = self._socket.getsockname()[:2]
         return f"{'https' if self._section.tls else 'http'}://{_shown(host)}:{port}"
+
+    def prepare(self, site: Site, environ: Mapping[str, str] | None) -> tuple[Tokens, PushDoor]:
+        """What another version of the site needs here. Raises ApiError; changes nothing."""
+        return _tokens(site, environ), self.context.push.for_site(site)
+
+    def adopt(self, tokens: Tokens, push: PushDoor) -> None:
+        """Answer by these from now on."""
+        self.context.tokens, self.context.push = tokens, push
 
     async def start(self) -> str:
         """Listen and serve; the URL. Raises ApiError."""
@@ -151,6 +157,13 @@ class Api:
             ) from error
         listening.setblocking(False)
         return listening
+
+
+def _tokens(site: Site, environ: Mapping[str, str] | None) -> Tokens:
+    try:
+        return Tokens(site, environ)
+    except (SecretError, ValueError) as error:
+        raise ApiError(f"api: {error}") from error
 
 
 def _shown(host: str) -> str:

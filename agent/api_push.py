@@ -57,6 +57,12 @@ class PushDoor:
         self._devices: dict[str, Device] = {d.id: d for d in site.devices}
         self._last_s: dict[str, float] = {}
 
+    def for_site(self, site: Site) -> "PushDoor":
+        """A door for another version of the site that goes on where this one stands."""
+        door = PushDoor(site, self._clock, self._take)
+        door._last_s = {k: s for k, s in self._last_s.items() if k in site.points}
+        return door
+
     def knows(self, device: str) -> bool:
         """True for a declared push device."""
         return device in self._judges

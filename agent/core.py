@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from agent.adopt import acting
 from agent.clock import Clock
 from agent.executor import Executor
 from agent.journal import Journal
@@ -77,13 +78,15 @@ class Agent:
         self.store = Store(self.layout)
         self.meter = Meter(self.layout)
         self.memory = Memory(journal, self.clock)
+        self.trained = model
         self.setting = Setting.of(self.layout, fit(self.layout, model) if model else None)
+        self.under_way = 0  # decisions that are being carried out: agent.adopt
         self.control = self.memory.recall(site)
         self.counts = Counts()
         self.listeners: list[Listener] = []
         self.services = Services()
         self._cycle = 0
-        self.executor = Executor(gate_of(self._may_write), site.points, self.clock)
+        self.executor = Executor(gate_of(self.may_write), site.points, self.clock)
         self.trial = Trial(self)
 
     # -- what other parts ask and tell
@@ -103,6 +106,7 @@ class Agent:
     def use_model(self, model: Trained) -> None:
         """Judge by another trained model from now on. Raises ValueError when it does not fit."""
         self.setting = Setting.of(self.layout, fit(self.layout, model))
+        self.trained = model
         self.control = replace(self.control, monitor=None, findings={})
 
     def tell(self, kind: str, detail: dict[str, Any]) -> None:
@@ -115,6 +119,7 @@ class Agent:
             except Exception:
                 log.exception("listener failed", kind=kind)
 
+    @acting
     async def change_mode(
         self, event: Event, scope: str, channel: str, role: str
     ) -> Modes | Refusal:
@@ -155,6 +160,7 @@ class Agent:
         self.tell("findings", {"findings": self.control.findings, "now_s": snapshot.now_s})
         self.tell("kpi", self.meter.kpi(snapshot) | {"counts": self.counts})
 
+    @acting
     async def fast(self) -> None:
         """Answer trouble, end what must end."""
         if step_s := self.clock.stepped_s():
@@ -169,6 +175,7 @@ class Agent:
         await self._end(list(decision.endings))
         await self._carry_out(decision, snapshot)
 
+    @acting
     async def slow(self) -> None:
         """Judge, learn, propose; renew what still stands."""
         snapshot, cycle = self.snapshot(), self._next_cycle("s")
@@ -185,6 +192,7 @@ class Agent:
                 log.error("leases can't be renewed", error=str(error))
         await self._carry_out(decision, snapshot)
 
+    @acting
     async def recover(self) -> None:
         """At start: what a former run left on a device is given back, as recall() owes it.
 
@@ -198,6 +206,7 @@ class Agent:
             self.note("recover", {"held": [e.point for e in owed]})
             await self._end(owed)
 
+    @acting
     async def stop(self) -> None:
         """Give back what the policy says. Called after the jobs have ended."""
         await self.trial.stop()
@@ -205,6 +214,7 @@ class Agent:
             case = self._case(self.snapshot())
             await self._end(endings.all_of(case, "the agent stops"))
 
+    @acting
     async def act(self, proposal: Proposal) -> Verdict:
         """Judge what a person proposes and carry it out if it is permitted. Returns the verdict."""
         snapshot = self.snapshot()
@@ -217,6 +227,7 @@ class Agent:
                 self._say_denied(verdict, snapshot)
         return verdict
 
+    @acting
     async def end(self, endings: list[Ending]) -> None:
         """Give leases back now."""
         await self._end(endings)
@@ -230,7 +241,8 @@ class Agent:
     def _case(self, snapshot: Snapshot) -> Any:
         return self.setting.case(snapshot, self.control)
 
-    def _may_write(self, point: Point) -> bool:
+    def may_write(self, point: Point) -> bool:
+        """True when mode and arming allow writing to a point."""
         return modes.may_write(self.control.modes, point)
 
     def _next_cycle(self, loop: str) -> str:

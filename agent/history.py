@@ -88,6 +88,18 @@ class History:
         spool = Spool(Path(site.agent.data_dir) / "history-spool", site.history.spool_mb << 20)
         self._writer = Writer(STREAMS, self._me, spool, self._open, self._writing)
 
+    def adopt(self, site: Site) -> None:
+        """Go on with another version of the site; its new points are described before they count."""
+        self._site = site
+        self._describing = asyncio.create_task(self._describe(), name="history: describe")
+
+    async def _describe(self) -> None:
+        try:
+            async with self._write() as connection:
+                await store.describe_series(connection, self._site)
+        except HistoryDown as error:  # what opens it again describes it
+            log.info("points not described yet", reason=str(error))
+
     async def start(self) -> bool:
         """Open the database and begin to write. False when it is away: it is tried again for as
         long as the agent runs."""

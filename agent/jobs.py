@@ -106,6 +106,13 @@ class Scheduler:
         self._scheduler.start()
         self._steps = asyncio.create_task(self._watch_steps(), name="jobs: clock steps")
 
+    def reschedule(self, jobs: Sequence[Job]) -> None:
+        """Go on with other periods, where they differ."""
+        for job in jobs:
+            trigger = _Every(job.period_s / self._clock.speed)
+            if self._scheduler.get_job(job.name).trigger.period != trigger.period:
+                self._scheduler.reschedule_job(job.name, trigger=trigger)
+
     async def stop(self, drain_s: float = 5.0) -> None:
         """Start no further run, let those under way end within `drain_s` wall seconds."""
         if self._steps is None:

@@ -26,6 +26,10 @@ class Meter:
         self.prompts = self.tokens = 0.0
         self.known_s = self.unknown_s = 0.0
 
+    def use(self, layout: Layout) -> None:
+        """Go on with another layout of the same site."""
+        self._layout = layout
+
     def step(self, snapshot: Snapshot) -> None:
         """Book the time since the last snapshot."""
         before_s, self._before_s = self._before_s, snapshot.now_s

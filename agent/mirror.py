@@ -79,6 +79,14 @@ class Mirror:
         except (SecretError, OSError, ValueError) as error:
             log.error("no MQTT mirror until restart", reason=str(error), url=self._link.url)
 
+    def adopt(self, site: Site) -> None:
+        """Go on with another version of the site; devices it no longer has are forgotten."""
+        for gone in self._site.device.keys() - site.device.keys():
+            self._link.clear_retained(f"device/{gone}/state")
+        self._site = site
+        self._templates.clear()
+        self._link.set_retained("_agent/info", self._info())
+
     async def stop(self, timeout_s: float = STOP_S) -> None:
         """Say that this is a clean stop, wait for what is under way, and disconnect."""
         goodbye = strict_json(self._status("offline") | {"reason": "stopped"})

@@ -184,6 +184,12 @@ async def _scenario(agent: Agent, arguments: acts.ScenarioArguments, _caller: Ca
     return Result(*await acts.scenario(agent, arguments))
 
 
+async def _reload(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
+    if agent.services.reload is None:
+        return Result(False, {"reason": "this agent was not started from a site file"})
+    return Result(*await agent.services.reload())
+
+
 def _alarm(verb: str) -> Function:
     async def run(agent: Agent, arguments: Any, _caller: Caller) -> Result:
         return Result(*acts.alarm(agent, verb, arguments))
@@ -212,6 +218,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("actions.give_back", PointArguments, "operator", True, _give_back),
         Operation("commission", acts.CommissionArguments, "engineer", True, _commission),
         Operation("commission.status", NoArguments, "viewer", False, _commission_status),
+        Operation("reload", NoArguments, "engineer", True, _reload),
         Operation("alarm.ack", acts.AlarmArguments, "operator", True, _alarm("ack")),
         Operation("alarm.shelve", acts.ShelveArguments, "operator", True, _alarm("shelve")),
         Operation("alarm.unshelve", acts.AlarmArguments, "operator", True, _alarm("unshelve")),

@@ -5,7 +5,7 @@ nothing about values: drivers make readings, the store ages them.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -44,25 +44,40 @@ class Poller:
     on_readings: OnReadings
     seed: int = 0
     stats: dict[str, DeviceStats] = field(default_factory=dict)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: bool = False
 
     def start(self) -> None:
         """Start one task a device, spread over the first period."""
-        count = max(len(self.drivers), 1)
-        for i, driver in enumerate(self.drivers):
-            delay_s = driver.device.poll_interval_s * i / count
-            task = asyncio.create_task(self._poll(driver, delay_s), name=f"poll {driver.device.id}")
-            self._tasks.append(task)
+        self.add(self.drivers)
+
+    def add(self, drivers: Sequence[Driver]) -> None:
+        """Poll these as well from now on."""
+        for i, driver in enumerate(drivers):
+            device = driver.device
+            delay_s = device.poll_interval_s * i / len(drivers)
+            self._tasks[device.id] = asyncio.create_task(
+                self._poll(driver, delay_s), name=f"poll {device.id}"
+            )
+
+    async def drop(self, devices: Iterable[str]) -> None:
+        """Poll these no longer; returns when their tasks have let go of them."""
+        gone = [task for d in devices if (task := self._tasks.pop(d, None)) is not None]
+        while left := [task for task in gone if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=1.0)
+        for device in devices:
+            self.stats.pop(device, None)
 
     async def stop(self) -> None:
         """Stop polling and wait until every task has let go of its device."""
         # Python 3.11's wait_for swallows a cancellation that meets its result: such a task
         # ends at its next look at the flag.
         self._stopping = True
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self._tasks.clear()
 
     async def poll_once(self, driver: Driver) -> bool:

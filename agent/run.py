@@ -23,9 +23,11 @@ from agent.locks import Locked, Writers, lock_folder
 from agent.memory import not_commissioned
 from agent.mirror import Mirror
 from agent.notify import Notifier
+from agent.operations import Caller, call
 from agent.polling import Poller
 from agent.publish import publish_to, record_to
 from agent.release import release
+from agent.reload import Reloader
 from agent.surfaces import SurfaceError, Surfaces
 from config.loader import site_environment
 from config.site import Point, Site
@@ -62,7 +64,7 @@ class Running:
     def __init__(self, site: Site, clock: WallClock, model: Trained | None) -> None:
         self.site, self.clock = site, clock
         self.folder = Path(site.agent.data_dir)
-        environ = environment(site)
+        self.environ = environ = environment(site)
         self.drivers: dict[str, Driver] = {
             d.id: make_driver(d, environ) for d in site.devices if d.protocol != "push"
         }
@@ -74,6 +76,8 @@ class Running:
         self.door = LocalDoor(self.agent, self.folder)
         self.surfaces = Surfaces(self.agent, self.history, self.mirror, self.poller.stats, environ)
         self.notifier = Notifier()
+        self.agent.services.reload = Reloader(self)
+        self._scheduler: Scheduler | None = None
         self.stopping = asyncio.Event()
 
     def _gate(self, armed: Callable[[Point], bool]) -> Gate:
@@ -89,6 +93,11 @@ class Running:
             Job("slow", loops.slow_s, self.agent.slow),
             Job("rollup", loops.rollup_s, self._rollup),
         ]
+
+    def reschedule(self) -> None:
+        """Go on with the periods of the site as it is now."""
+        if self._scheduler is not None:
+            self._scheduler.reschedule(self.jobs())
 
     async def _fast(self) -> None:
         """A fast cycle. The watchdog is fed at its end: a loop that stalls is killed."""
@@ -106,7 +115,7 @@ class Running:
     async def run(self) -> None:
         """Run until a signal."""
         self._catch_signals()
-        scheduler = Scheduler(self.jobs(), self.clock)
+        scheduler = self._scheduler = Scheduler(self.jobs(), self.clock)
         try:
             await self._start()
             scheduler.start()
@@ -156,12 +165,18 @@ class Running:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._killed_by_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
 
     def _killed_by_signal(self) -> None:
         """SIGUSR1 is the kill switch for when nothing else is at hand."""
         self._kill = asyncio.create_task(
             self.agent.change_mode(Event.KILL, "", "signal", "operator")
         )
+
+    def _reload_by_signal(self) -> None:
+        """SIGHUP: the same as `skadi reload`; what came of it is in the log and the audit."""
+        who = Caller("signal", "signal", "engineer")
+        self._reload = asyncio.create_task(call(self.agent, "reload", {}, who))
 
 
 async def run_site(site: Site, clock: WallClock) -> None:

@@ -21,10 +21,11 @@ class Services:
     """The running site's other parts, as far as operations use them.
 
     scenario: starts or stops an overlay of the simulated hall (name, action, duration_s).
-    seen: all that can be looked at.
+    seen: all that can be looked at. reload: takes the site file over (done, detail, refused).
     """
 
     history: "History | None" = None
     alarms: "AlarmDesk | None" = None
     seen: "Seen | None" = None
+    reload: Callable[[], Awaitable[tuple[bool, dict[str, Any], bool]]] | None = None
     scenario: Callable[[str, str, float | None], Awaitable[Answer]] | None = None

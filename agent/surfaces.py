@@ -17,10 +17,13 @@ from agent.history import History
 from agent.mirror import Mirror
 from agent.polling import DeviceStats
 from agent.views import Seen
+from config.site import Site
 from control.causes import Facts
 
 if TYPE_CHECKING:
     from agent.api import Api
+    from agent.api_auth import Tokens
+    from agent.api_push import PushDoor
     from agent.command_link import CommandLink
 
 
@@ -42,6 +45,8 @@ class Surfaces:
         site = agent.site
         self.hub = Hub(agent.clock, mirror.nonce if mirror else secrets.token_hex(8))
         self.api: Api | None = None
+        self._environ = environ
+        self._next: tuple[Tokens, PushDoor] | None = None
         self.commands: CommandLink | None = None
         agent.services.history = history
         self.alarms = AlarmDesk(agent, lambda: facts(agent, history, mirror, polls))
@@ -60,6 +65,22 @@ class Surfaces:
             inbox = Inbox(agent, self.hub.nonce, site.mqtt.principals)
             name = f"skadi-{site.id}-{site.area}-commands"
             self.commands = command_link.CommandLink(inbox, root, name, site.mqtt, environ)
+
+    def prepare(self, site: Site) -> None:
+        """Make what another version of the site needs here. Raises SurfaceError; changes nothing."""
+        if self.api is None:
+            return
+        from agent.api import ApiError
+
+        try:
+            self._next = self.api.prepare(site, self._environ)
+        except ApiError as error:
+            raise SurfaceError(str(error)) from error
+
+    def adopt(self) -> None:
+        """Take over what `prepare` has made."""
+        if self.api is not None and self._next is not None:
+            self.api.adopt(*self._next)
 
     async def start(self) -> None:
         """Open. Raises SurfaceError."""

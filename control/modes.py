@@ -75,6 +75,17 @@ def initial(site: Site, stored: Modes | None) -> Modes:
     return Modes(ceiling, allowed, mode, armed, stored.killed, stored.barred)
 
 
+def narrowed(modes: Modes, site: Site) -> Modes:
+    """The running modes under another version of the site file: never more than before."""
+    ceiling, allowed = Mode(site.agent.mode), frozenset(site.agent.armed)
+    mode = modes.mode if ceiling is Mode.CLOSED_LOOP else Mode.ADVISORY
+    if "hall" in allowed:
+        armed = modes.armed
+    else:  # who armed the hall had armed each of its parts
+        armed = allowed if "hall" in modes.armed else modes.armed & allowed
+    return replace(modes, ceiling=ceiling, allowed=allowed, mode=mode, armed=armed)
+
+
 def step(modes: Modes, event: Event, scope: str, channel: str, role: str) -> Modes | Refusal:
     """Apply one event. `scope` is used by arm and disarm, "" elsewhere."""
     if event is Event.KILL:

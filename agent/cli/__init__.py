@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "run": "agent.cli.run:run",
     "status": "agent.cli.look:status",
     "top": "agent.cli.look:top",
+    "reload": "agent.cli.operate:reload",
     "mode": "agent.cli.operate:mode",
     "arm": "agent.cli.operate:arm",
     "kill": "agent.cli.operate:kill",

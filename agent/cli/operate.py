@@ -68,6 +68,17 @@ def arm(
 @click.command()
 @config_option
 @json_option
+def reload(config_path: Path, as_json: bool) -> None:
+    """Let the running agent take over its edited site file: all of it, or nothing."""
+    detail = reach(config_path, "reload", {}, as_json)
+    if not as_json:
+        for line in detail["changed"] or ["nothing has changed"]:
+            click.echo(line)
+
+
+@click.command()
+@config_option
+@json_option
 @click.option("--clear", is_flag=True, help="Clear the kill switch (host and engineer only).")
 def kill(config_path: Path, as_json: bool, clear: bool) -> None:
     """Stop all writing and give everything back. Works without network and broker."""

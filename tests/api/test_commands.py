@@ -40,6 +40,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "actions.apply": {"changes": [{"point": POINT, "value": 1e9}], "reason": "too far"},
     "actions.give_back": {"point": POINT},
     "commission": {"point": POINT, "dry_run": True},
+    "reload": {},
     "alarm.ack": {"id": "kill"},
     "alarm.shelve": {"id": "kill", "duration_s": 60.0, "reason": "test"},
     "alarm.unshelve": {"id": "kill"},
