@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 TEST_ARGS ?= -n 2
 
-.PHONY: demo test setup check lint types imports coverage lock clean help
+.PHONY: demo test setup check lint types imports docs coverage lock clean help
 SAFETY_TESTS := $(addprefix tests/safety/test_,gate.py guardrails.py journal.py release.py modes.py commands.py)
 
 help: ## what can be made
@@ -49,6 +49,9 @@ coverage: .venv/.dev-ready ## the safety layer is covered whole, line and branch
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+docs: .venv/.dev-ready ## the documentation as HTML, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build
+
 lock: ## pin requirements/*.in again (needs uv)
 	for name in runtime dev build energyplus dataset; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
@@ -56,4 +59,4 @@ lock: ## pin requirements/*.in again (needs uv)
 	    requirements/$$name.in --output-file requirements/$$name.txt; done
 
 clean: ## remove what was made
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build docs/reference .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

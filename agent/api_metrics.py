@@ -42,13 +42,13 @@ COUNTS = {
 def exposition(context: "Context") -> bytes:
     """Everything as Prometheus text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(context))
+    registry.register(Collector(context))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return generate_latest(registry)
 
 
-class _Collector:
+class Collector:
     """One look at a running agent."""
 
     def __init__(self, context: "Context") -> None:

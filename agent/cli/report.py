@@ -14,6 +14,10 @@ from agent.cli.options import config_option
 from config.loader import load_site, site_environment
 from config.site import Site
 
+NOTHING = (
+    "  nothing of this time is in history: a minute is kept when it is over; is the agent running"
+    " (skadi status), and is --since right?"
+)
 UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -118,15 +122,23 @@ def _write(
 def summary(found: dict[str, Any]) -> list[str]:
     """The report in some lines, for a terminal."""
     kpi, terms, saved = found["kpi"], found["energy"]["terms"], found["saving"]
-    wh, total = kpi["wh_per_prompt"], terms["total"]
+    wh = kpi["wh_per_prompt"]
     span = "" if wh["low"] is None else f" ({wh['low']:.3f} to {wh['high']:.3f}, 95 %)"
+    energy = ", ".join(
+        f"{name} missing" if t["kwh"] is None else f"{name} {t['kwh']:.1f} kWh {t['source']}"
+        for name, t in terms.items()
+    )
+    made = any(m["made"] for m in found["actions"]["moves"])
+    kwh = f"{saved['kwh']:.1f} kWh, modelled ({saved['low']:.1f} to {saved['high']:.1f}, 95 %)"
     lines = [
         f"{found['site']} {found['area']}: {found['since'][:16]} to {found['until'][:16]} UTC",
         f"  Wh/prompt      {_n(wh['value'], 3)}{span}",
-        f"  energy         {_n(total['kwh'], 1)} kWh, {total['source']}, known {total['known_pct']:.1f} % of the time",
-        f"  saved          {_n(saved['kwh'], 1)} kWh, modelled ({_n(saved['low'], 1)} to {_n(saved['high'], 1)}, 95 %)",
+        f"  energy         {energy}; known {terms['it']['known_pct']:.1f} % of the time",
+        f"  saved          {kwh if made else 'nothing was changed'}",
         f"  PUE            {_n(kpi['pue']['value'], 3)}",
     ]
+    if not any(c["kept_pct"] for c in found["compliance"]):
+        lines.append(NOTHING)
     for c in found["compliance"]:
         kept = "not measured" if c["kept_pct"] is None else (
             f"kept {c['kept_pct']:.2f} %, worst {c['worst']:.1f} {c['unit']} at {c['at']}, limit {c['max']:g}"

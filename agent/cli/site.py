@@ -128,7 +128,7 @@ def once(config_path: Path, as_json: bool) -> None:
             name = f"{row['device']}/{row['point']}"
             click.echo(f"{name:40} {value:>12} {row['unit']:5} {row['quality']:8} {row['reason']}")
     for device, reason in failures.items():
-        click.echo(f"skadi: {device}: {reason}", err=True)
+        click.echo(f"skadi: {device}: {reason.removeprefix(f'{device}: ')}", err=True)
     sys.stdout.flush()
     if failures:
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))
