@@ -16,6 +16,7 @@ from agent.api_app import WRITE_ERRORS, Context, StrictRoute, error_response
 from agent.api_auth import person
 from agent.api_models import Done, Problem
 from agent.operation_acts import ApplyArguments, ScenarioArguments
+from agent.operation_models import TrainArguments
 from agent.operations import OPERATIONS, Caller, NoArguments, Operation, Result, call
 
 bearer = HTTPBearer(
@@ -103,6 +104,12 @@ async def optimizer_tick(request: Request, who: Who) -> Any:
 async def actions_apply(request: Request, who: Who, wanted: ApplyArguments) -> Any:
     """Make a change through guardrails, gate and read-back; advisory answers what it would do."""
     return await operate(request, who, "actions.apply", wanted.model_dump(exclude_unset=True))
+
+
+@router.post("/ims/train", response_model=Done)
+async def ims_train(request: Request, who: Who, wanted: TrainArguments) -> Any:
+    """Begin to train a model from history, in a process of its own. It judges once it is approved."""
+    return await operate(request, who, "ims.train", wanted.model_dump(exclude_unset=True))
 
 
 @router.post("/demo/scenario", response_model=Done)

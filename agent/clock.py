@@ -9,6 +9,7 @@ device takes: drivers have asyncio.timeout for that.
 import asyncio
 import heapq
 import os
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -146,6 +147,17 @@ def utc(now_s: float) -> str:
     """POSIX seconds as ISO 8601 in UTC to the millisecond: 2026-01-31T12:00:00.000Z."""
     text = datetime.fromtimestamp(now_s, tz=UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
+
+
+_BEFORE = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
+_UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def moment(text: str, now_s: float) -> float | None:
+    """POSIX seconds of "90m", "24h", "7d" (before now) or of ISO 8601; None for anything else."""
+    if match := _BEFORE.fullmatch(text):
+        return now_s - int(match[1]) * _UNITS_S[match[2]]
+    return parse_utc(text)
 
 
 def parse_utc(text: str) -> float | None:

@@ -6,20 +6,19 @@ racks answer to commands, so that the agent's own moves are not mistaken for tro
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.lessons import Observed, learn, stacked
 from agent.rehearse import Rehearsal, Rehearsed
 from agent.training import TrainOptions, train_in_worker
 from config.site import Point
-from control.context import Commands, Context, fit_context, follow, without_context
+from control.context import Commands, Context, follow
 from control.features import unit_features, unit_names
-from control.layout import FEATURES
-from control.monitor import Trained, as_absorbed
+from control.monitor import Trained
 from control.moves import Knob, knobs, shifted, traffic_away
 
 F64 = NDArray[np.float64]
@@ -35,18 +34,6 @@ WALK = {  # how far from the untouched value a knob is walked, in its unit, with
 }  # fmt: skip
 TOGETHER = 0.6  # of a walk is common to all rows, as the optimizer's moves are
 WARMEST_C = 26.5  # the walk turns back here
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Rows of features (rows, units, 10), their context (rows, units, k) and what was ordered
-    (rows, units, o); the first `untouched` rows are the plant by itself."""
-
-    x: F64
-    context: Context
-    orders: F64
-    units: tuple[str, ...]
-    untouched: int
 
 
 async def observe_plant(
@@ -85,12 +72,8 @@ async def _collect(
             orders.append(commands.orders(now, snapshot))
         if progress is not None and i % 64 == 0:
             progress(i / ticks)
-    untouched = round(quiet / stride)
-    return Observed(np.array(xs), _stacked(cs), np.array(orders), unit_names(layout), untouched)
-
-
-def _stacked(rows: list[Context]) -> Context:
-    return Context(*(np.array([getattr(r, f) for r in rows]) for f in ("now", "quick", "slow")))
+    alone = np.arange(len(xs)) < max(round(quiet / stride), 1)
+    return Observed(np.array(xs), stacked(cs), np.array(orders), unit_names(layout), alone)
 
 
 class _Walk:
@@ -169,18 +152,5 @@ async def train_on_plant(
 ) -> Trained:
     """Observe a plant and train: context first, then IMS on what context leaves."""
     seen = await observe_plant(plan, progress)
-    context = fit_context(seen.x, seen.context, seen.units, seen.untouched)
-    rest = np.stack(
-        [
-            without_context(context, x, Context(*now))
-            for x, *now in zip(
-                seen.x, seen.context.now, seen.context.quick, seen.context.slow, strict=True
-            )
-        ]
-    )
     options = TrainOptions(span_rows=6, row_s=EVERY_S, drift_alpha=DRIFT_ALPHA)
-    # The hall as it runs by itself gives scales; with them the walk is seen as it will be in use:
-    # less what the monitor absorbs of the agent's own moves.
-    quiet = await train_in_worker(rest[: seen.untouched], FEATURES, options, seen.units)
-    walked = as_absorbed(quiet, context, seen.units, seen.orders, rest, EVERY_S)
-    return Trained(await train_in_worker(walked, FEATURES, options, seen.units), context)
+    return await learn(seen, options, train_in_worker)

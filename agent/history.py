@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -216,6 +218,22 @@ class History:
         """What the monitor said of a unit between two times, oldest first."""
         async with self._read() as connection:
             return await query.scores(connection, self._me, unit, since_s, until_s)
+
+    async def means(
+        self, point: str, since_s: float, until_s: float, step_s: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Step starts and means of a point's good raw readings; see history_query.means."""
+        async with self._read() as connection:
+            found = await query.means(connection, self._me, point, since_s, until_s, step_s)
+        pairs = np.array(found, dtype=np.float64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
+
+    async def persistent(
+        self, unit: str, since_s: float, until_s: float, step_s: float
+    ) -> list[float]:
+        """The starts of steps in which a unit was persistent."""
+        async with self._read() as connection:
+            return await query.persistent(connection, self._me, unit, since_s, until_s, step_s)
 
     async def actions(
         self,

@@ -249,3 +249,46 @@ async def gaps(connection: AsyncConnection, me: Identity, since_s: float) -> lis
         .limit(MAX_ROWS)
     )
     return [Gap(*row) for row in found]
+
+
+async def means(
+    connection: AsyncConnection,
+    me: Identity,
+    point: str,
+    since_s: float,
+    until_s: float,
+    step_s: float,
+) -> list[tuple[float, float]]:
+    """(start of a step, mean of its good readings) of a point's raw readings: little, for training."""
+    c = TELEMETRY_RAW.c
+    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    found = await connection.execute(
+        select(at, func.avg(c.value))
+        .where(*mine(TELEMETRY_RAW, me), c.point == point, c.ts >= since_s, c.ts < until_s)
+        .where(c.quality == "good")
+        .group_by(at)
+        .limit(MAX_ROWS)
+    )
+    return [(float(r[0]), float(r[1])) for r in found if r[1] is not None]
+
+
+async def persistent(
+    connection: AsyncConnection,
+    me: Identity,
+    unit: str,
+    since_s: float,
+    until_s: float,
+    step_s: float,
+) -> list[float]:
+    """The starts of steps in which a unit was persistent."""
+    c = IMS_SCORES.c
+    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    found = await connection.execute(
+        select(at)
+        .where(*mine(IMS_SCORES, me), c.unit == unit, c.ts >= since_s, c.ts < until_s)
+        .where(c.state == "persistent")
+        .distinct()
+        .order_by(at)
+        .limit(MAX_ROWS)
+    )
+    return [float(r[0]) for r in found]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent import operation_acts as acts
 from agent import operation_looks as looks
+from agent import operation_models as models
 from agent.core import Agent
 from agent.field import MOST_PATTERNS, NoSuchPoint, held, readings
 from agent.views import modes_json
@@ -190,6 +191,22 @@ async def _reload(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
     return Result(*await agent.services.reload())
 
 
+async def _train(agent: Agent, arguments: models.TrainArguments, caller: Caller) -> Result:
+    return Result(*await models.train(agent, arguments, caller.principal))
+
+
+async def _models(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
+    return Result(*await models.listed(agent))
+
+
+async def _activate(agent: Agent, arguments: models.ActivateArguments, caller: Caller) -> Result:
+    return Result(*await models.activate(agent, arguments, caller.principal))
+
+
+async def _exclude(agent: Agent, arguments: models.ExcludeArguments, caller: Caller) -> Result:
+    return Result(*await models.exclude(agent, arguments, caller.principal))
+
+
 def _alarm(verb: str) -> Function:
     async def run(agent: Agent, arguments: Any, _caller: Caller) -> Result:
         return Result(*acts.alarm(agent, verb, arguments))
@@ -222,6 +239,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("alarm.ack", acts.AlarmArguments, "operator", True, _alarm("ack")),
         Operation("alarm.shelve", acts.ShelveArguments, "operator", True, _alarm("shelve")),
         Operation("alarm.unshelve", acts.AlarmArguments, "operator", True, _alarm("unshelve")),
+        Operation("ims.train", models.TrainArguments, "operator", True, _train),
+        Operation("models.exclude", models.ExcludeArguments, "operator", True, _exclude),
+        Operation("models.list", NoArguments, "viewer", False, _models),
+        Operation("models.activate", models.ActivateArguments, "engineer", True, _activate),
         Operation("demo.scenario", acts.ScenarioArguments, "operator", True, _scenario),
     )
 }

@@ -22,6 +22,7 @@ from agent.local import KILL_FILE, LocalDoor
 from agent.locks import Locked, Writers, lock_folder
 from agent.memory import not_commissioned
 from agent.mirror import Mirror
+from agent.models import KEEP_S, Models
 from agent.notify import Notifier
 from agent.operations import Caller, call
 from agent.polling import Poller
@@ -75,6 +76,9 @@ class Running:
         self.poller = Poller(list(self.drivers.values()), clock, self.agent.take)
         self.door = LocalDoor(self.agent, self.folder)
         self.surfaces = Surfaces(self.agent, self.history, self.mirror, self.poller.stats, environ)
+        self.models = Models(self.agent, self.history, environ)
+        self.agent.services.models = self.models
+        self.agent.listeners.append(self.models.listen)
         self.notifier = Notifier()
         self.agent.services.reload = Reloader(self)
         self._scheduler: Scheduler | None = None
@@ -92,6 +96,7 @@ class Running:
             Job("fast", loops.fast_s, self._fast),
             Job("slow", loops.slow_s, self.agent.slow),
             Job("rollup", loops.rollup_s, self._rollup),
+            Job("models", KEEP_S, self.models.keep),
         ]
 
     def reschedule(self) -> None:
@@ -134,6 +139,7 @@ class Running:
 
     async def _start(self) -> None:
         await self.history.start()
+        await self.models.start()
         if self.mirror is not None:
             self.mirror.start()
             self.agent.listeners.append(publish_to(self.mirror, self.agent))
@@ -147,6 +153,7 @@ class Running:
     async def _stop(self) -> None:
         """Loops have ended. Give back, then let go of everything else."""
         await self.surfaces.stop()
+        await self.models.stop()
         await self.agent.stop()
         self.agent.note(
             "stopped",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent.alarms import AlarmDesk
     from agent.history import History
+    from agent.models import Models
     from agent.views import Seen
 
 # What a service answers: whether it was done, and its detail as plain JSON values.
@@ -28,4 +29,5 @@ class Services:
     alarms: "AlarmDesk | None" = None
     seen: "Seen | None" = None
     reload: Callable[[], Awaitable[tuple[bool, dict[str, Any], bool]]] | None = None
+    models: "Models | None" = None
     scenario: Callable[[str, str, float | None], Awaitable[Answer]] | None = None

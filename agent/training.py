@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +106,11 @@ def train(
     base, taus = _chosen(_Base(names, context, middle, slopes, noise, step, seen, options), rows)
     factor = ims_calibrate.margin(taus, options.margin, seen)
     low, high = np.nanpercentile(cube.reshape(-1, len(names)), [0.5, 99.5], axis=0)
+    model = base.fit(rows)
     facts: dict[str, str | int | float] = {
-        "rows": seen, "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,
+        "rows": seen, "regions_dropped_pct": round(100.0 * (1.0 - float(model.support.sum())), 3), "gross": taken, "trimmed": int((~keep).sum()), "margin": factor,
         "dropped": ", ".join(dropped),
     }  # fmt: skip
-    model = base.fit(rows)
     return signed(
         replace(
             model,
@@ -318,17 +319,18 @@ async def train_in_worker(
             "options": asdict(options or TrainOptions()),
         }  # fmt: skip
         (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
-        await _run_worker(folder)
-        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-    if "error" in answer:
-        raise TrainingError(answer["error"])
+        answer = await run_worker("agent.training", folder)
     return ImsModel.from_dict(answer["model"])
 
 
-async def _run_worker(folder: Path) -> None:
+async def run_worker(
+    module: str, folder: Path, environ: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run `python -m MODULE FOLDER` and read the answer.json it leaves. Raises TrainingError."""
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent.training", str(folder), stderr=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-m", module, str(folder), stderr=asyncio.subprocess.PIPE,
+        env=None if environ is None else {**os.environ, **environ},
+    )  # fmt: skip
     try:
         _, said = await worker.communicate()
     finally:
@@ -338,12 +340,21 @@ async def _run_worker(folder: Path) -> None:
     if worker.returncode:
         last = said.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
         raise TrainingError(f"the training process ended with {worker.returncode}: {last[0]}")
+    answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise TrainingError(answer["error"])
+    return answer
+
+
+def lowered() -> None:
+    """Give way to the agent and its hall."""
+    with contextlib.suppress(PermissionError):  # a sandbox may forbid even that
+        os.nice(10)
 
 
 def work(folder: Path) -> None:
     """What the worker does: order.json and its rows in, answer.json out."""
-    with contextlib.suppress(PermissionError):  # a sandbox may forbid even that
-        os.nice(10)
+    lowered()
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
     chosen = order["options"] | {"context": tuple(order["options"]["context"])}
     try:

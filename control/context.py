@@ -54,6 +54,7 @@ FREE_PCT = 1.0  # a drive this far below its command is left to itself
 _COMMANDED = {"fan_pct": "fan_rpm_pct", "pump_pct": "pump_rpm_pct"}
 _THERMAL = [CONTEXT.index(c) for c in
             ("supply_k", "fan_pct", "pump_pct", "water_k", "hall_supply_k", "hall_fan_pct")]  # fmt: skip
+_WORK, _BATCHED = CONTEXT.index("work"), CONTEXT.index("batched_work")
 SLOW_S = 150.0  # air, coils and probes follow a thermal command within some minutes
 _AT_ONCE = [CONTEXT.index(c) for c in ("work", "batched_work")]
 QUICK_S = 45.0  # drives and sliding windows of latency within one
@@ -184,13 +185,14 @@ def _mean_of(values: F64) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def fit_context(x: F64, context: Context, units: tuple[str, ...], untouched: int) -> ContextModel:
+def fit_context(
+    x: F64, context: Context, units: tuple[str, ...], quiet: NDArray[np.bool_]
+) -> ContextModel:
     """Learn how features answer to commands.
 
-    x (rows, units, 10), context (rows, units, k); the first `untouched` rows are the hall
+    x (rows, units, 10), context (rows, units, k); the rows of `quiet` (rows,) are the hall
     as it runs by itself. Ridge regression towards physics, unit by unit.
     """
-    quiet = slice(0, max(untouched, 1))
     reference = np.nan_to_num(np.nanmedian(_filled(context.now[quiet]), axis=0))
     speeds = np.column_stack([
         np.nanmedian(_filled(x[quiet])[:, :, FEATURES.index(f)], axis=0) for f in _COMMANDED.values()
@@ -242,6 +244,11 @@ def _design(commands: F64, reference: F64, speeds: F64) -> F64:
             at, i = CONTEXT.index(column), list(_COMMANDED).index(own)
             usual = np.minimum(reference[..., at], np.mean(speeds[..., i]))
             c[..., at] = np.nan_to_num(np.minimum(commands[..., at] - usual, 0.0))
+    # What a longer window does to the work, apart from the work itself: 0 at the usual window.
+    window_ms = reference[..., CONTEXT.index("batch_ms")]
+    c[..., _BATCHED] = np.nan_to_num(
+        commands[..., _BATCHED] - commands[..., _WORK] * window_ms / 100.0
+    )
     both = 0.5 * (c[..., CONTEXT.index("fan_pct")] + c[..., CONTEXT.index("hall_fan_pct")])
     c[..., CONTEXT.index("fan_squared")] = both**2 / 100.0
     return c
@@ -263,6 +270,13 @@ def _ridge(c: F64, y: F64, feature: str) -> F64:
         solved = np.linalg.solve(z.T @ z + _RIDGE * len(z) * np.eye(int(used.sum())), z.T @ rest)
         slopes[used] += solved / spread[used]
     return slopes
+
+
+def learned(model: ContextModel) -> NDArray[np.bool_]:
+    """Which context was seen to vary in training, (units, k): for the rest physics stands in."""
+    prior = np.array([[_PRIOR.get((name, f), 0.0) for f in FEATURES] for name in CONTEXT])
+    out: NDArray[np.bool_] = (model.slopes != prior).any(axis=2)
+    return out
 
 
 def _freed(x: F64, context: Context, speeds: F64, usually: F64) -> F64:

@@ -30,6 +30,20 @@ _WORK = frozenset(
     {"outlet_c", "delta_t", "pdu_kw", "gpu_power_kw", "tokens_ps", "latency_p95_ms", "queue_depth"}
 )
 _ACTS_ON = dict.fromkeys(ORDERS[:6], _AIR) | dict.fromkeys(ORDERS[6:], _WORK)
+# What a usual step may do by physics, where training has never seen it: in the feature's unit, power
+# and tokens as a share of what is usual. By judgement, generous: it is absorbed only after a move.
+_RELATIVE = frozenset({"pdu_kw", "gpu_power_kw", "tokens_ps"})
+_AIR_MAY = {
+    "inlet_c": 1.2,
+    "outlet_c": 1.5,
+    "delta_t": 1.2,
+    "fan_rpm_pct": 8.0,
+    "pump_rpm_pct": 8.0,
+}
+_AIR_MAY |= {"pdu_kw": 0.02, "gpu_power_kw": 0.02}
+_WORK_MAY = {"pdu_kw": 0.08, "gpu_power_kw": 0.1, "tokens_ps": 0.1, "outlet_c": 1.5, "delta_t": 1.5}
+_WORK_MAY |= {"latency_p95_ms": 60.0, "queue_depth": 20.0}
+_UNSEEN = dict.fromkeys(ORDERS[:6], _AIR_MAY) | dict.fromkeys(ORDERS[6:8], _WORK_MAY)
 DOUBT = 0.1  # how far off what the context says of a command may be, as a share
 HOLD_S = 300.0  # a move is done acting after this; and this long until as much is allowed again
 ABSORB_S = 60.0
@@ -49,12 +63,15 @@ class Absorbed:
     ticks: int
 
 
-def allowances(scales: F64, slopes: F64) -> F64:
+def allowances(scales: F64, slopes: F64, unseen: NDArray[np.bool_], usual: F64) -> F64:
     """What a usual step of each order may shift: (u, o, f), from a model's feature scales (f,)
-    and what the context says of each order, slopes (u, o, f)."""
+    and what the context says of each order, slopes (u, o, f). `unseen` (u, o) are orders that
+    training has not seen to vary, `usual` (u, f) where features usually are."""
     factors = [[_ACTS if f in _ACTS_ON[o] else _MAY for f in FEATURES] for o in ORDERS]
     widest: F64 = np.array(factors) * scales + DOUBT * np.abs(slopes) * _STEPS[:, None]
-    return widest
+    may = np.array([[_UNSEEN.get(o, {}).get(f, 0.0) for f in FEATURES] for o in ORDERS])
+    size = np.where([f in _RELATIVE for f in FEATURES], np.abs(np.nan_to_num(usual)), 1.0)
+    return np.where(unseen[:, :, None], np.maximum(widest, may * size[:, None]), widest)
 
 
 _STEPS = np.array([STEP[o] for o in ORDERS])
@@ -80,11 +97,13 @@ def absorb(
     rest: F64,
     nominal: NDArray[np.bool_],
     dt_s: float,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> Absorbed:
     """Take in one tick: per_step (u, o, f), orders (u, o), and what context has left of the
     features, rest (u, f). However many moves are made, no more than one allowance is absorbed
     in HOLD_S, and nothing where a unit is not nominal (u,): what is done about trouble must not
-    explain it away."""
+    explain it away. What an order that training has not seen, `unseen` (u, o), does is taken in
+    at once: there is no model whose remainder could be waited for."""
     if before is None or before.orders.shape != orders.shape:
         zero = np.zeros_like(rest)
         return Absorbed(orders, np.zeros_like(orders), np.ones_like(rest), rest, zero, 1)
@@ -96,6 +115,9 @@ def absorb(
     left = np.minimum(before.left + dt_s / HOLD_S, 1.0)
     gap = np.nan_to_num(rest - before.usual - before.offset)
     wanted = (1.0 - np.exp(-dt_s / ABSORB_S)) * gap
+    if unseen is not None and unseen.any():
+        novel = ((held * unseen)[:, :, None] * per_step).max(axis=1)
+        wanted = np.where((novel > 0.0) & (novel >= reach), gap, wanted)
     most = np.where(nominal[:, None], left * reach, 0.0)
     taken = np.clip(wanted, -most, most)
     spent = np.abs(taken) / np.maximum(reach, 1e-12)

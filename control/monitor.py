@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control import ims, mms
-from control.context import CONTEXT, Commands, Context, ContextModel, follow, without_context
+from control.context import (
+    CONTEXT,
+    Commands,
+    Context,
+    ContextModel,
+    follow,
+    learned,
+    without_context,
+)
 from control.features import unit_features, unit_names
 from control.holdoff import ORDERS, Absorbed, absorb, allowances, corrected
 from control.ims_model import ImsModel
@@ -59,6 +67,7 @@ class Monitor:
     params: mms.MmsParams
     context: ContextModel | None
     commands: Commands
+    unseen: NDArray[np.bool_]
     allowances: F64
     centre: F64
 
@@ -90,7 +99,8 @@ def fit(layout: Layout, trained: Trained) -> Monitor:
         mms.MmsParams(alpha=section.alpha, persist_ticks=section.persist_ticks),
         context,
         Commands(layout),
-        allowances(_scales(model), _order_slopes(context, len(units))),
+        _unseen(context, len(units)),
+        _allowances(model, context, units),
         _centre(model, units),
     )
 
@@ -115,6 +125,23 @@ def _order_slopes(context: ContextModel | None, n_units: int) -> F64:
     return out
 
 
+def _allowances(model: ImsModel, context: ContextModel | None, units: tuple[str, ...]) -> F64:
+    """What each of ORDERS may shift in each unit, (n_units, o, 10)."""
+    slopes, usual = _order_slopes(context, len(units)), _centre(model, units)
+    return allowances(_scales(model), slopes, _unseen(context, len(units)), usual)
+
+
+def _unseen(context: ContextModel | None, n_units: int) -> NDArray[np.bool_]:
+    """Which of ORDERS training has not seen to vary, (n_units, o)."""
+    out = np.zeros((n_units, len(ORDERS)), dtype=np.bool_)
+    if context is not None:
+        seen = learned(context)
+        for i, order in enumerate(ORDERS):
+            if order in CONTEXT:
+                out[:, i] = ~seen[:, CONTEXT.index(order)]
+    return out
+
+
 def _scales(model: ImsModel) -> F64:
     """What "one" is for each of FEATURES in its own unit, (10,); 0 for one the model lacks."""
     width = np.linalg.norm(model.transform, axis=1)
@@ -132,7 +159,7 @@ def as_absorbed(
 ) -> F64:
     """What the monitor would have scored: rest (rows, units, 10) less what it absorbs of moves,
     orders (rows, units, o). For training, where every unit is nominal."""
-    per_step = allowances(_scales(model), _order_slopes(context, len(units)))
+    per_step = _allowances(model, context, units)
     centre, nominal = _centre(model, units), np.ones(len(units), dtype=np.bool_)
     out, absorbed = rest.copy(), None
     for i in range(len(rest)):
@@ -160,7 +187,9 @@ def tick(
         raw = without_context(monitor.context, raw, context)
     nominal = state.mms.latent == mms.NOMINAL
     orders = monitor.commands.orders(commands, snapshot)
-    absorbed = absorb(monitor.allowances, state.absorbed, orders, raw, nominal, dt_s)
+    absorbed = absorb(
+        monitor.allowances, state.absorbed, orders, raw, nominal, dt_s, monitor.unseen
+    )
     raw = corrected(raw, monitor.centre, absorbed.offset)
     x = raw[:, monitor.columns]
     ims_state, scores = ims.observe(model, state.ims, x, monitor.unit_index, nominal)

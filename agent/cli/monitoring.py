@@ -1,4 +1,4 @@
-"""`skadi train` and `skadi score`: an IMS model from a CSV, and a CSV judged by a model."""
+"""`skadi train` and `skadi score`: a model from a CSV (or a hall's history), and a CSV judged by one."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 
 from agent import scoring
 from agent.cli.exits import Exit, fail, print_json
-from agent.cli.options import json_option
+from agent.cli.options import config_option, json_option
 from agent.table import Layout, Table, TableError
 from agent.training import TrainingError, TrainOptions
 from agent.training import train as train_model
@@ -27,20 +27,21 @@ MAX_MODEL_BYTES = 64_000_000
 
 
 def _table_options(function: F) -> F:
-    """What train and score ask about a CSV."""
+    """How train and score read a CSV."""
     for option in (
         click.option("--ignore", multiple=True, metavar="COL", help="Leave a column out. Repeatable."),
         click.option("--time-column", default="", metavar="NAME", help="The column of times."),
         click.option("--decimal", default="", type=click.Choice(["", ".", ","]), metavar="CHAR",
                      help="Decimal mark. [default: found in the first row]"),
         click.option("--sep", default="", metavar="CHAR", help="Separator. [default: found in the header]"),
-        click.option(
-            "--csv", "csv_path", required=True, help="The table.",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        ),
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def _csv_option(required: bool) -> Callable[[F], F]:
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option("--csv", "csv_path", required=required, help="The table.", type=kind)
 
 
 def _layout(
@@ -53,6 +54,7 @@ def _layout(
 
 
 @click.command()
+@_csv_option(required=False)
 @_table_options
 @click.option("--rows", type=click.IntRange(min=1), help="Train on the first N rows only.")
 @click.option("--clusters", type=click.IntRange(1, 64), default=8, show_default=True)
@@ -65,17 +67,44 @@ def _layout(
 @click.option(
     "-o",
     "--output",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the model is written (JSON).",
+    help="Where the model of a CSV is written (JSON).",
+)
+@config_option
+@click.option(
+    "--since",
+    default="10d",
+    show_default=True,
+    help="Without --csv: from history, this far back (24h, 10d), or from a time.",
+)
+@click.option("--until", help="A time like 2026-01-31T12:00:00Z, or how far back; default: now.")
+@click.option("--note", default="", help="A word about the model, kept with it.")
+@click.option(
+    "--distrust-alarms",
+    is_flag=True,
+    help="Train on what the active model calls persistent too: it is the model that is wrong.",
 )
 @json_option
 def train(
-    csv_path: Path, rows: int | None, sep: str, decimal: str, time_column: str, ignore: tuple[str, ...],
-    clusters: int, context: tuple[str, ...], output: Path, as_json: bool,
+    csv_path: Path | None, rows: int | None, clusters: int, context: tuple[str, ...],
+    output: Path | None, config_path: Path, since: str, until: str | None, note: str,
+    distrust_alarms: bool, as_json: bool, **table: Any,
 ) -> None:  # fmt: skip
-    """Learn what nominal looks like from a CSV and write an IMS model."""
-    layout = _layout(sep, decimal, time_column, ignore)
+    """Learn what nominal looks like: from a CSV into a file, or from a hall's history into history."""
+    if csv_path is None:
+        from agent.cli.models import train_from
+
+        train_from(config_path, since, until, note, not distrust_alarms, as_json)
+        return
+    if output is None:
+        raise click.UsageError("--csv needs -o FILE for the model")
+    _train_on_csv(csv_path, _layout(**table), rows, clusters, context, output, as_json)
+
+
+def _train_on_csv(
+    csv_path: Path, layout: Layout, rows: int | None, clusters: int, context: tuple[str, ...],
+    output: Path, as_json: bool,
+) -> None:  # fmt: skip
     with _reported(), Table(csv_path, layout) as table:
         columns = table.columns
         taken = list(scoring.window(table, 0, rows))
@@ -103,6 +132,7 @@ def train(
     help="A model that `skadi train` wrote.",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
+@_csv_option(required=True)
 @_table_options
 @click.option(
     "--rows-from",

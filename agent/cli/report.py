@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ NOTHING = (
     "  nothing of this time is in history: a minute is kept when it is over; is the agent running"
     " (skadi status), and is --since right?"
 )
-UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 @click.command()
@@ -68,11 +66,9 @@ def _runs(path: Path) -> list[dict[str, Any]]:
 
 def moment(text: str, now_s: float) -> float:
     """POSIX seconds of "24h" (before now) or of a time in ISO 8601; ends with usage otherwise."""
-    from agent.clock import parse_utc
+    from agent.clock import moment as meant
 
-    if match := re.fullmatch(r"(\d{1,6})([mhdw])", text, re.ASCII):
-        return now_s - int(match[1]) * UNITS_S[match[2]]
-    at_s = parse_utc(text)
+    at_s = meant(text, now_s)
     if at_s is None:
         fail(f"{text!r}: write 90m, 24h, 7d, or a time like 2026-01-31T12:00:00Z", Exit.USAGE)
     return at_s

@@ -44,6 +44,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "alarm.ack": {"id": "kill"},
     "alarm.shelve": {"id": "kill", "duration_s": 60.0, "reason": "test"},
     "alarm.unshelve": {"id": "kill"},
+    "ims.train": {"since": "24h"},
+    "models.activate": {"version": 1},
+    "models.exclude": {
+        "scope": "row:A",
+        "since": "2026-01-01T00:00:00Z",
+        "until": "2026-01-01T02:00:00Z",
+        "note": "test",
+    },
     "demo.scenario": {"scenario": "leak", "action": "start", "duration_s": 60.0},
 }
 # These take a person on the host: the local door does them, the others refuse in the same words.
