@@ -22,7 +22,7 @@ Train = Callable[[F64, Sequence[str], TrainOptions, Sequence[str]], Awaitable[Im
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Rows of features (rows, units, 10), their context (rows, units, k), what was ordered
+    """Rows of features (rows, units, f), their context (rows, units, k), what was ordered
     (rows, units, o), and which rows are the hall by itself, `quiet` (rows,).
 
     `starts` are the rows where a new stretch begins: nothing is carried over from the row before.

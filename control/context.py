@@ -80,7 +80,7 @@ class Context:
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextModel:
     """How features answer to context. reference (units, k): the untouched hall's commands and
-    load; slopes (units, k, 10); speeds (units, 2): usual fan and pump speed in %, untouched;
+    load; slopes (units, k, f); speeds (units, 2): usual fan and pump speed in %, untouched;
     demand (units, k, 2): how that speed answers to context by itself, where commands let it."""
 
     units: tuple[str, ...]
@@ -190,7 +190,7 @@ def fit_context(
 ) -> ContextModel:
     """Learn how features answer to commands.
 
-    x (rows, units, 10), context (rows, units, k); the rows of `quiet` (rows,) are the hall
+    x (rows, units, f), context (rows, units, k); the rows of `quiet` (rows,) are the hall
     as it runs by itself. Ridge regression towards physics, unit by unit.
     """
     reference = np.nan_to_num(np.nanmedian(_filled(context.now[quiet]), axis=0))
@@ -214,7 +214,7 @@ def fit_context(
 
 def _demand(c: F64, x: F64, context: Context) -> F64:
     """How drives left to themselves answer to context, (k, 2), from the rows of one unit in which
-    their command leaves them free: c (rows, k), x (rows, 10)."""
+    their command leaves them free: c (rows, k), x (rows, f)."""
     out = np.zeros((len(CONTEXT), len(_COMMANDED)))
     others = np.array([name in _DEMAND for name in CONTEXT])
     for i, (column, feature) in enumerate(_COMMANDED.items()):
@@ -280,7 +280,7 @@ def learned(model: ContextModel) -> NDArray[np.bool_]:
 
 
 def _freed(x: F64, context: Context, speeds: F64, usually: F64) -> F64:
-    """Features (..., 10) with fan and pump as if they stood at `speeds` (2,), where `usually`
+    """Features (..., f) with fan and pump as if they stood at `speeds` (2,), where `usually`
     (..., 2) is what they would do now if their command left them free.
 
     While a drive follows its command, anything between where it was and where it goes is usual.
@@ -298,7 +298,7 @@ def _freed(x: F64, context: Context, speeds: F64, usually: F64) -> F64:
 
 
 def without_context(model: ContextModel, x: F64, context: Context) -> F64:
-    """Return x (units, 10) with what context (units, k) explains taken out."""
+    """Return x (units, f) with what context (units, k) explains taken out."""
     c = _design(context.acting, model.reference, model.speeds)
     usually = model.speeds + np.einsum("uk,uki->ui", c, model.demand)
     free = _freed(x, context, model.speeds, usually)

@@ -1,7 +1,8 @@
-"""Turns a snapshot into the numbers the monitor scores: ten features a rack and a row.
+"""Turns a snapshot into the numbers the monitor scores: eleven features a rack and a row.
 
     inlet_c, outlet_c, delta_t, pdu_kw, gpu_power_kw, tokens_ps, latency_p95_ms,
-    queue_depth, fan_rpm_pct, pump_rpm_pct
+    queue_depth, fan_rpm_pct, pump_rpm_pct, flow_per_pump (l/s at full speed: flow goes with speed, so
+    a pump that loses flow at the same speed shows whatever it is told)
 
 A rack's value is its own reading, else its row's, else the hall's. A row's value is the
 mean over its racks. What is not known is NaN, never a guess.
@@ -10,25 +11,29 @@ mean over its racks. What is not known is NaN, never a guess.
 import numpy as np
 from numpy.typing import NDArray
 
-from control.layout import FEATURES, Layout
+from control.layout import DERIVED, FEATURES, Layout
 from control.types import Snapshot
 
 F64 = NDArray[np.float64]
 INLET, OUTLET, DELTA = (FEATURES.index(f) for f in ("inlet_c", "outlet_c", "delta_t"))
+PUMP, FLOW = FEATURES.index("pump_rpm_pct"), FEATURES.index("flow_per_pump")
+SLOWEST_PCT = 10.0  # of a pump: below, its flow says nothing of it
 
 
 def rack_features(layout: Layout, snapshot: Snapshot) -> F64:
-    """Return (n_racks, 10): one feature vector a rack, in the order of FEATURES."""
+    """Return (n_racks, f): one feature vector a rack, in the order of FEATURES."""
     out = np.full((len(layout.racks), len(FEATURES)), np.nan)
     for column, name in enumerate(FEATURES):
-        if name != "delta_t":
+        if name not in DERIVED:
             out[:, column] = layout.features[name].mean(snapshot.values)
     out[:, DELTA] = out[:, OUTLET] - out[:, INLET]
+    pump = np.where(out[:, PUMP] >= SLOWEST_PCT, out[:, PUMP], np.nan)
+    out[:, FLOW] = 100.0 * layout.features["flow_lps"].mean(snapshot.values) / pump
     return out
 
 
 def row_features(layout: Layout, racks: F64) -> F64:
-    """Return (n_rows, 10): the mean of each row's racks; NaN where a row has no good one."""
+    """Return (n_rows, f): the mean of each row's racks; NaN where a row has no good one."""
     good = ~np.isnan(racks)
     total = layout.rack_in_row @ np.where(good, racks, 0.0)
     count = layout.rack_in_row @ good
@@ -38,7 +43,7 @@ def row_features(layout: Layout, racks: F64) -> F64:
 
 
 def unit_features(layout: Layout, snapshot: Snapshot) -> F64:
-    """Return (n_racks + n_rows, 10): racks, then rows; what the monitor scores in one call."""
+    """Return (n_racks + n_rows, f): racks, then rows; what the monitor scores in one call."""
     racks = rack_features(layout, snapshot)
     return np.vstack([racks, row_features(layout, racks)])
 

@@ -16,8 +16,9 @@ Positions = NDArray[np.intp]
 
 FEATURES: tuple[str, ...] = (
     "inlet_c", "outlet_c", "delta_t", "pdu_kw", "gpu_power_kw", "tokens_ps", "latency_p95_ms",
-    "queue_depth", "fan_rpm_pct", "pump_rpm_pct",
+    "queue_depth", "fan_rpm_pct", "pump_rpm_pct", "flow_per_pump",
 )  # fmt: skip
+DERIVED = frozenset({"delta_t", "flow_per_pump"})  # of others, in control.features
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class Layout:
         owner = {self.index[p.key]: self.racks.index(p.rack) for p in readable
                  if p.quantity == "inlet_c" and p.rack is not None}  # fmt: skip
         self.rack_of_inlet = self._positions([owner.get(i, -1) for i in self.inlets.tolist()])
-        self.features = {f: self._feature(readable, f) for f in FEATURES if f != "delta_t"}
+        read = [*(f for f in FEATURES if f not in DERIVED), "flow_lps"]
+        self.features = {f: self._feature(readable, f) for f in read}
         self.latency = self._all(readable, "latency_p95_ms")
         self.prompts = self._all(readable, "prompts_ps")
         self.tokens = self._all(readable, "tokens_ps")

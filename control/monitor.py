@@ -106,7 +106,7 @@ def fit(layout: Layout, trained: Trained) -> Monitor:
 
 
 def _centre(model: ImsModel, units: tuple[str, ...]) -> F64:
-    """Where each unit's features usually are, (n_units, 10); NaN for what the model lacks."""
+    """Where each unit's features usually are, (n_units, f); NaN for what the model lacks."""
     out = np.full((len(units), len(FEATURES)), np.nan)
     places = [FEATURES.index(f) for f in model.features]
     rows = ims.unit_rows(model, units)
@@ -116,7 +116,7 @@ def _centre(model: ImsModel, units: tuple[str, ...]) -> F64:
 
 
 def _order_slopes(context: ContextModel | None, n_units: int) -> F64:
-    """What the context says each of ORDERS does to the features, (n_units, o, 10)."""
+    """What the context says each of ORDERS does to the features, (n_units, o, f)."""
     out = np.zeros((n_units, len(ORDERS), len(FEATURES)))
     if context is not None:
         for i, order in enumerate(ORDERS):
@@ -126,7 +126,7 @@ def _order_slopes(context: ContextModel | None, n_units: int) -> F64:
 
 
 def _allowances(model: ImsModel, context: ContextModel | None, units: tuple[str, ...]) -> F64:
-    """What each of ORDERS may shift in each unit, (n_units, o, 10)."""
+    """What each of ORDERS may shift in each unit, (n_units, o, f)."""
     slopes, usual = _order_slopes(context, len(units)), _centre(model, units)
     return allowances(_scales(model), slopes, _unseen(context, len(units)), usual)
 
@@ -157,7 +157,7 @@ def as_absorbed(
     rest: F64,
     row_s: float,
 ) -> F64:
-    """What the monitor would have scored: rest (rows, units, 10) less what it absorbs of moves,
+    """What the monitor would have scored: rest (rows, units, f) less what it absorbs of moves,
     orders (rows, units, o). For training, where every unit is nominal."""
     per_step = _allowances(model, context, units)
     centre, nominal = _centre(model, units), np.ones(len(units), dtype=np.bool_)

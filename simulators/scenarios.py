@@ -85,6 +85,10 @@ OVERLAYS: Final[Mapping[str, Overlay]] = {
         "crac-d1's filter clogs: a third of its airflow lost over an hour",
         (Effect("crac_air_loss", 0.33, ("crac-d1",), _HOUR),),
     ),
+    "fan_bearing": Overlay(
+        "crac-f1's fan bearing seizes: a quarter of its speed lost over half an hour",
+        (Effect("crac_fan_drag", 0.25, ("crac-f1",), 0.5 * _HOUR),),
+    ),
     "stuck_valve": Overlay(
         "crac-b1's valve sticks nearly shut",
         (Effect("crac_coil_loss", 0.75, ("crac-b1",)),),

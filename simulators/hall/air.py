@@ -79,7 +79,7 @@ class Air:
     ) -> None:
         """Advance one step. set_c, fan_limit (12,): supply set points and speed limits (0..1)."""
         running = np.where(at.crac_off > 0.0, 0.0, 1.0)
-        target = np.minimum(self.demand(at), fan_limit) * running
+        target = np.minimum(self.demand(at), fan_limit) * running * (1.0 - at.crac_fan_drag)
         self.fan += self._lag["fan"] * (target - self.fan)
         k = self._k
         self.fan_kw = k.crac_fan_max_kw * self.fan**3

@@ -48,6 +48,9 @@ class Conditions:
     crac_air_loss: Array = field(
         default_factory=_cracs
     )  # airflow lost at a given fan speed, as a share
+    crac_fan_drag: Array = field(
+        default_factory=_cracs
+    )  # fan speed lost at a given command, as a share
     crac_coil_loss: Array = field(default_factory=_cracs)  # coil capacity lost, as a share
     crac_return_set_c: Array = field(
         default_factory=_cracs
