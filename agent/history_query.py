@@ -261,7 +261,7 @@ async def means(
 ) -> list[tuple[float, float]]:
     """(start of a step, mean of its good readings) of a point's raw readings: little, for training."""
     c = TELEMETRY_RAW.c
-    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    at = bucket(c.ts, step_s, connection.dialect.name).label("at")
     found = await connection.execute(
         select(at, func.avg(c.value))
         .where(*mine(TELEMETRY_RAW, me), c.point == point, c.ts >= since_s, c.ts < until_s)
@@ -282,7 +282,7 @@ async def persistent(
 ) -> list[float]:
     """The starts of steps in which a unit was persistent."""
     c = IMS_SCORES.c
-    at = _bucket(c.ts, step_s, connection.dialect.name).label("at")
+    at = bucket(c.ts, step_s, connection.dialect.name).label("at")
     found = await connection.execute(
         select(at)
         .where(*mine(IMS_SCORES, me), c.unit == unit, c.ts >= since_s, c.ts < until_s)
