@@ -26,6 +26,7 @@ from control import monitor as monitoring
 from control.ims_model import ModelError
 from control.mms import STATE_NAMES
 from control.monitor import Monitor, MonitorState, Trained, fit
+from control.sensors import believed
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +119,9 @@ class Models:
         shadow = self.shadow
         if kind != "findings" or shadow is None or not detail["findings"]:
             return
-        snapshot = self._agent.snapshot()
+        snapshot, looked = self._agent.snapshot(), self._agent.control.looked
+        if looked is not None:
+            snapshot = believed(self._agent.setting.probes, looked, snapshot)
         before = shadow.state or monitoring.begin(shadow.monitor, snapshot.now_s)
         shadow.state, found = monitoring.tick(shadow.monitor, self._agent.layout, snapshot, before)
         if before.at_s > 0.0:

@@ -147,29 +147,25 @@ def moving(trained: Trained, hours: float, seed: int) -> dict[str, object]:
             "transient": units.entered(mms.TRANSIENT), "persistent": units.entered(mms.PERSISTENT)}  # fmt: skip
 
 
-def main() -> int:
-    """Run it; exit 1 when a clean run has a persistent state."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train-hours", type=float, default=48.0)
-    parser.add_argument("--week-hours", type=float, default=168.0)
-    parser.add_argument("--moving-hours", type=float, default=24.0)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    asked = parser.parse_args()
-    plan = Rehearsal("hall", {"seed": "7001"}, asked.train_hours, "fixed", tick_s=TICK_S)
+PARTS = ("week", "seasons", "moving", "faults")
+
+
+def model_of(path: Path | None, train_hours: float) -> Trained:
+    """The model in a file, or one trained now (and written there)."""
+    if path is not None and path.exists():
+        return Trained.from_dict(json.loads(path.read_text()))
+    plan = Rehearsal("hall", {"seed": "7001"}, train_hours, "fixed", tick_s=TICK_S)
     trained = asyncio.run(train_on_plant(plan))
-    facts = SimpleNamespace(**trained.ims.trained_on)
-    print(f"model {trained.ims.id}: {facts.rows} rows, margin {facts.margin:.2f}", flush=True)
-    clean = [quiet(trained, "a week in September", asked.week_hours, 8001, 262)]
-    print(clean[-1], flush=True)
-    for i, (season, day) in enumerate(SEASONS.items()):
-        clean.append(quiet(trained, season, 24.0, 8100 + i, day))
-        print(clean[-1], flush=True)
-    clean.append(moving(trained, asked.moving_hours, 8200))
-    print(clean[-1], flush=True)
+    if path is not None:
+        path.write_text(json.dumps(trained.to_dict()))
+    return trained
+
+
+def faults(trained: Trained, seeds: int) -> list[dict[str, object]]:
+    """Every fault, a line each."""
     found = []
     for name, row in FAULTS.items():
-        runs = [fault(trained, name, row, 9001 + s) for s in range(asked.seeds)]
+        runs = [fault(trained, name, row, 9001 + s) for s in range(seeds)]
         found.extend(runs)
         delays = sorted(float(str(r["delay_s"])) for r in runs if r["delay_s"] is not None)
         middle = f"{np.median(delays):6.0f} s (longest {delays[-1]:.0f} s)" if delays else "never"
@@ -178,6 +174,38 @@ def main() -> int:
             f"{name:20s} found {len(delays)}/{len(runs)}  {middle}  false {early:.0f}/week",
             flush=True,
         )
+    return found
+
+
+def main() -> int:
+    """Run it; exit 1 when a clean run has a persistent state."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-hours", type=float, default=48.0)
+    parser.add_argument("--week-hours", type=float, default=168.0)
+    parser.add_argument("--moving-hours", type=float, default=24.0)
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; default: all")
+    parser.add_argument("--model", type=Path, help="the model's file; made where it does not exist")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    asked = parser.parse_args()
+    parts = asked.only or PARTS
+    trained = model_of(asked.model, asked.train_hours)
+    facts = SimpleNamespace(**trained.ims.trained_on)
+    print(f"model {trained.ims.id}: {facts.rows} rows, margin {facts.margin:.2f}", flush=True)
+    clean: list[dict[str, object]] = []
+
+    def add(figures: dict[str, object]) -> None:
+        clean.append(figures)
+        print(figures, flush=True)
+
+    if "week" in parts:
+        add(quiet(trained, "a week in September", asked.week_hours, 8001, 262))
+    if "seasons" in parts:
+        for i, (season, day) in enumerate(SEASONS.items()):
+            add(quiet(trained, season, 24.0, 8100 + i, day))
+    if "moving" in parts:
+        add(moving(trained, asked.moving_hours, 8200))
+    found = faults(trained, asked.seeds) if "faults" in parts else []
     if asked.json:
         out = {"model": trained.ims.id, "facts": vars(facts), "clean": clean, "faults": found}
         asked.json.write_text(json.dumps(out, indent=1))

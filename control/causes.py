@@ -44,6 +44,7 @@ def causes(
         *_latency(layout, snapshot, active),
         *_devices(facts),
         *_points(state),
+        *_probes(state),
         *_stores(facts),
     )
 
@@ -123,6 +124,13 @@ def _points(state: ControlState) -> Iterator[Cause]:
         if point not in state.quarantined:
             yield Cause(f"point:{point}", Severity.LOW, f"{point} is left to somebody else: {why}",
                         f"when they are done, on the host: skadi arm --resume {point}")  # fmt: skip
+
+
+def _probes(state: ControlState) -> Iterator[Cause]:
+    for point, (verdict, why) in (state.looked.suspect if state.looked else {}).items():
+        yield Cause(f"probe:{point}", Severity.LOW, f"{point} is {verdict}: {why}",
+                    "compare it with its neighbours; a place that really warms drifts too",
+                    on_delay_s=300.0)  # fmt: skip
 
 
 def _stores(facts: Facts) -> Iterator[Cause]:

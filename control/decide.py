@@ -18,6 +18,7 @@ from control.layout import Layout
 from control.monitor import Monitor
 from control.moves import Knob, knobs
 from control.predict import View
+from control.sensors import Probes, believed, look
 from control.signals import Signals
 from control.slow_loop import Candidate
 from control.state import NEVER, ControlState
@@ -36,12 +37,13 @@ class Setting:
     knobs: tuple[Knob, ...]
     monitor: Monitor | None
     signals: Signals
+    probes: Probes
 
     @staticmethod
     def of(layout: Layout, monitor: Monitor | None) -> "Setting":
         """Compile a setting."""
         every = knobs(layout, layout.site.optimizer.moves)
-        return Setting(layout, every, monitor, Signals(layout))
+        return Setting(layout, every, monitor, Signals(layout), Probes.of(layout))
 
     def case(self, snapshot: Snapshot, state: ControlState) -> Case:
         """What the guardrails look at."""
@@ -74,11 +76,13 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     trips = interlocks.step(setting.layout.site, snapshot, state.trips)
     window = state.window or signals.begin(setting.signals, snapshot.now_s)
     window = signals.add(window, *setting.signals.read(snapshot))
-    state = replace(state, trips=trips, window=window)
+    looked = look(setting.probes, state.looked, snapshot)
+    state = replace(state, trips=trips, window=window, looked=looked)
     if setting.monitor is None:
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
-    after, findings = monitoring.tick(setting.monitor, setting.layout, snapshot, before)
+    scored = believed(setting.probes, looked, snapshot)
+    after, findings = monitoring.tick(setting.monitor, setting.layout, scored, before)
     aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}
     for row in setting.layout.rows:
         finding = findings[f"row:{row}"]

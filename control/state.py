@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from control.modes import Modes
 from control.monitor import MonitorState
+from control.sensors import Looked
 from control.signals import Window
 from control.slow_model import Belief, Shift
 from control.types import Effect, Ending, Finding, Lease, Proposal
@@ -119,6 +120,7 @@ class ControlState:
     aftercare: Mapping[str, float] = field(default_factory=dict)
     incident_s: Mapping[str, float] = field(default_factory=dict)
     calm_s: float | None = None
+    looked: Looked | None = None
     monitor: MonitorState | None = None
     window: Window | None = None
     averages: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None

@@ -39,6 +39,7 @@ COMMANDS: dict[str, str] = {
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",
+    "replay": "agent.cli.replay:replay",
     "models": "agent.cli.models:models",
     "scan": "agent.cli.scan:scan",
     "profile": "agent.cli.profile:profile",

@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_MODEL_BYTES = 64_000_000
 
 
-def _table_options(function: F) -> F:
+def table_options(function: F) -> F:
     """How train and score read a CSV."""
     for option in (
         click.option("--ignore", multiple=True, metavar="COL", help="Leave a column out. Repeatable."),
@@ -44,7 +44,7 @@ def _csv_option(required: bool) -> Callable[[F], F]:
     return click.option("--csv", "csv_path", required=required, help="The table.", type=kind)
 
 
-def _layout(
+def table_layout(
     sep: str, decimal: str, time_column: str, ignore: tuple[str, ...], only: tuple[str, ...] = ()
 ) -> Layout:
     sep = "\t" if sep in ("\\t", "tab") else sep
@@ -55,7 +55,7 @@ def _layout(
 
 @click.command()
 @_csv_option(required=False)
-@_table_options
+@table_options
 @click.option("--rows", type=click.IntRange(min=1), help="Train on the first N rows only.")
 @click.option("--clusters", type=click.IntRange(1, 64), default=8, show_default=True)
 @click.option(
@@ -98,14 +98,14 @@ def train(
         return
     if output is None:
         raise click.UsageError("--csv needs -o FILE for the model")
-    _train_on_csv(csv_path, _layout(**table), rows, clusters, context, output, as_json)
+    _train_on_csv(csv_path, table_layout(**table), rows, clusters, context, output, as_json)
 
 
 def _train_on_csv(
     csv_path: Path, layout: Layout, rows: int | None, clusters: int, context: tuple[str, ...],
     output: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    with _reported(), Table(csv_path, layout) as table:
+    with reported(), Table(csv_path, layout) as table:
         columns = table.columns
         taken = list(scoring.window(table, 0, rows))
         for name in context:
@@ -133,7 +133,7 @@ def _train_on_csv(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 @_csv_option(required=True)
-@_table_options
+@table_options
 @click.option(
     "--rows-from",
     type=click.IntRange(min=0),
@@ -156,13 +156,13 @@ def score(
 ) -> None:  # fmt: skip
     """Judge a CSV by a model, row by row, as it would have been judged live."""
     counts: dict[str, int] = {}
-    with _reported():
+    with reported():
         model = read_model(model_path)
         ignored = tuple(name for name in ignore if name not in model.features)
         if len(ignored) < len(ignore):
             lost = ", ".join(sorted(set(ignore) - set(ignored)))
             raise click.BadParameter(f"the model needs {lost}", param_hint="--ignore")
-        layout = _layout(sep, decimal, time_column, ignored, model.features)
+        layout = table_layout(sep, decimal, time_column, ignored, model.features)
         with Table(csv_path, layout) as table, _replacing(output) as file:
             file.write(scoring.HEADER + "\n")
             chosen = scoring.window(table, rows_from, rows)
@@ -194,7 +194,7 @@ def read_model(path: Path) -> ImsModel:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """Expected failures end with one line and their exit code."""
     try:
         yield

@@ -123,6 +123,32 @@ def test_scores_are_what_the_model_file_says(
         assert float(got["deviation"]) == pytest.approx(d, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_replay_says_what_score_says_and_draws_it(
+    table: np.ndarray, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    source, out, plot = (
+        write(tmp_path / "in.csv", table),
+        tmp_path / "o.csv",
+        tmp_path / f"p{suffix}",
+    )
+    common = ["--model", model, "--csv", source, "--rows-from", "400", *COMMON]
+    assert skadi("score", *common, "-o", out) == 0
+    capsys.readouterr()
+    assert skadi("replay", *common, "--plot", plot, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    scored = [r["state"] for r in results(out)]
+    assert told["states"]["in"] == {s: scored.count(s) for s in set(scored)}
+    firsts = [c for c in told["changes"] if c["state"] == "persistent"]
+    at = 400 + scored.index("persistent")
+    assert firsts[0]["at"] == f"2025-01-01T00:{at // 60:02d}:{at % 60:02d}.000Z"
+    assert firsts[0]["top"][0] == "fan_rpm_pct"
+    assert plot.read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+    assert plot.stat().st_size > 10_000
+    assert skadi("replay", *common, "--plot", tmp_path / "p.gif") == 2
+    assert skadi("replay", "--csv", source) == 2
+
+
 def test_json_is_alone_on_stdout(
     table: np.ndarray, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

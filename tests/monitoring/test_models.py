@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from agent.cli.models import difference
 from agent.clock import VirtualClock
 from agent.history import History
-from agent.models import SHADOW, SHADOW_S, Models, take_over
+from agent.models import SHADOW, SHADOW_S, Models, take_over, trained_of
 from agent.nominal import Out, left_out, mask
 from agent.operations import Caller, Result, call
+from agent.replay import replay_history
+from agent.replay_plot import draw
 from agent.training import TrainingError, TrainOptions, train
 from agent.training_history import Asked, train_from_history
 from control.features import unit_names
@@ -134,8 +137,8 @@ async def asked(agent: object, name: str, **arguments: object) -> Result:
 async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
     """The whole life of a model on the bundled hall, through the one table of operations."""
     async with house(tmp_path, hall_site(tmp_path, push=False)) as hall:
-        for _ in range(3):
-            await hall.minutes_alone(10.0)
+        for _ in range(2):
+            await hall.minutes_alone(6.0)
         assert (await asked(hall.agent, "ims.train")).detail["reason"].endswith("no models")
         models = Models(hall.agent, hall.history, ENVIRON)
         hall.agent.services.models = models
@@ -143,9 +146,9 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         await models.start()
         assert hall.agent.setting.monitor is None
         now_s = hall.clock.now_s()
-        status, answer = await post(hall, "/ims/train", {"since": "30m"}, "operator")
+        status, answer = await post(hall, "/ims/train", {"since": "12m"}, "operator")
         assert (status, answer["detail"]["started"]) == (200, True)
-        assert not (await asked(hall.agent, "ims.train", since="30m")).ok, "one at a time"
+        assert not (await asked(hall.agent, "ims.train", since="12m")).ok, "one at a time"
         assert (await post(hall, "/ims/train", {"since": "soon"}, "operator"))[0] == 409
         assert (await post(hall, "/ims/train", {}, "viewer"))[0] == 403
         assert models._task is not None
@@ -157,7 +160,7 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         assert stored is not None
         assert stored.document is not None
         about = stored.document["about"]
-        assert about["rows"] >= 300
+        assert about["rows"] >= 130
         assert about["days"] == 1
         assert set(about["coverage"]) >= {"outdoor_c", "prompts_ps", "it_power_kw"}
         low, high = about["trained_range"]["inlet_c"]
@@ -184,6 +187,19 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         assert models.shadow is None
         assert (await asked(hall.agent, "models.activate", version=1)).ok, "back without a shadow"
 
+        writes = hall.run.wire.writes
+        track = await replay_history(
+            hall.site, hall.history, trained_of(stored), now_s - 600, now_s - 300
+        )
+        assert hall.run.wire.writes == writes, "a replay has no wire"
+        assert len(track.times_s) == 60
+        told = track.told()
+        assert {u for u, s in told["states"].items() if s.get("persistent")} == set()
+        assert all(s["nominal"] > 30 for s in told["states"].values())
+        assert {a["done"] for a in told["actions"]} == {False}, "nothing was done, some was wished"
+        draw(track, tmp_path / "hall.svg", "hall")
+        assert ElementTree.parse(tmp_path / "hall.svg").getroot().tag.endswith("svg")
+
         again = Models(hall.agent, hall.history, ENVIRON)  # a restart takes up the active one
         hall.agent.setting = replace(hall.agent.setting, monitor=None)
         await again.start()
@@ -195,4 +211,4 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         assert (await asked(hall.agent, "models.exclude", **marked)).ok
         await hall.history.flush()
         with pytest.raises(TrainingError, match=r"no nominal stretch.* for maintenance"):
-            await train_from_history(hall.site, ENVIRON, Asked(now_s - 1800, now_s))
+            await train_from_history(hall.site, ENVIRON, Asked(now_s - 720, now_s))
