@@ -95,7 +95,13 @@ def carried(state: ControlState, site: Site, same: bool, same_model: bool) -> Co
         state = replace(state, monitor=None, findings={})
     if not same:
         state = replace(
-            state, window=None, averages=None, belief=None, inlet_trend=None, verifications=()
+            state,
+            window=None,
+            averages=None,
+            belief=None,
+            inlet_trend=None,
+            verifications=(),
+            looked=None,
         )
     return state
 

@@ -24,6 +24,7 @@ from agent.training import TrainingError
 from agent.training_history import Asked, train_from_history
 from control import monitor as monitoring
 from control.ims_model import ModelError
+from control.layout import Layout
 from control.mms import STATE_NAMES
 from control.monitor import Monitor, MonitorState, Trained, fit
 from control.sensors import believed
@@ -41,6 +42,7 @@ class Shadow:
 
     version: int
     monitor: Monitor
+    layout: Layout
     since_s: float
     seconds: float = 0.0
     state: MonitorState | None = None
@@ -119,6 +121,9 @@ class Models:
         shadow = self.shadow
         if kind != "findings" or shadow is None or not detail["findings"]:
             return
+        if shadow.layout is not self._agent.layout:  # the site file was taken over anew
+            self.shadow = None
+            return
         snapshot, looked = self._agent.snapshot(), self._agent.control.looked
         if looked is not None:
             snapshot = believed(self._agent.setting.probes, looked, snapshot)
@@ -158,7 +163,7 @@ class Models:
         except ValueError as error:
             log.warning("a model can't be scored in shadow", version=version, reason=str(error))
             return
-        self.shadow = Shadow(version, monitor, self._agent.clock.now_s())
+        self.shadow = Shadow(version, monitor, self._agent.layout, self._agent.clock.now_s())
         told = await self._history.get_setting(SHADOW)
         if told and told["version"] == version:
             for key in ("since_s", "seconds", "active", "candidate", "agree"):
