@@ -16,13 +16,23 @@ not finite never leave: their value is null and the quality says why.
 import asyncio
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from agent.clock import Clock, utc
+from agent.mirror_backlog import Backlog
 from agent.mirror_link import Link
-from agent.mirror_payload import SCHEMA, TOPICS, Template, device_payload, topic_word
+from agent.mirror_payload import (
+    SCHEMA,
+    TOPICS,
+    Template,
+    device_payload,
+    point_payload,
+    topic_word,
+)
+from agent.mirror_schema import SCHEMAS
 from agent.plain import strict_json
 from config.secrets import SecretError
 from config.site import Device, Site
@@ -43,7 +53,9 @@ class Mirror:
         environ: Mapping[str, str] | None = None,
         version: str | None = None,
         nonce: str = "",
+        folder: Path | None = None,
     ) -> None:
+        """folder: where messages wait while the broker is away; None: some of them, in memory."""
         if site.mqtt is None:
             raise ValueError("the site has no [mqtt] section: there is no mirror to make")
         self._site = site
@@ -54,6 +66,12 @@ class Mirror:
         self._seq: dict[str, int] = {}
         self._templates: dict[str, Template] = {}
         self._link = Link(self._root, f"skadi-{site.id}-{site.area}", nonce, site.mqtt)
+
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._backlog: Backlog | None = None
+        if folder is not None and site.mqtt.spool_mb:
+            self._backlog = Backlog(folder, site.mqtt.spool_mb << 20, self._link.backfill)
+            self._link.on_up = self._backlog.wake
 
     @property
     def connected(self) -> bool:
@@ -68,12 +86,19 @@ class Mirror:
     @property
     def dropped(self) -> int:
         """Messages given up since the start."""
-        return self._link.dropped
+        return self._link.dropped + (self._backlog.dropped if self._backlog else 0)
+
+    @property
+    def waiting(self) -> int:
+        """Messages on disk, to be sent when the broker is back."""
+        return self._backlog.rows if self._backlog else 0
 
     def start(self) -> None:
         """Connect in the background, and keep trying. Never raises: what can't work is logged."""
         self._link.set_birth(self._status("online"))
         self._link.set_retained("_agent/info", self._info())
+        if self._backlog is not None:
+            self._backlog.start()
         try:
             self._link.start(self._environ)
         except (SecretError, OSError, ValueError) as error:
@@ -91,18 +116,32 @@ class Mirror:
         """Say that this is a clean stop, wait for what is under way, and disconnect."""
         goodbye = strict_json(self._status("offline") | {"reason": "stopped"})
         await asyncio.to_thread(self._link.stop, goodbye, timeout_s)
+        if self._backlog is not None:
+            await asyncio.to_thread(self._backlog.stop, timeout_s)
 
     def publish_device(self, device: Device, readings: Sequence[Reading]) -> None:
         """What a device said in one poll."""
         topic = f"device/{device.id}/state"
+        if self._site.mqtt is not None and self._site.mqtt.per_point:
+            self._publish_points(device, readings)
         if isinstance(readings, Sweep):
             self._seq[topic] = seq = self._seq.get(topic, 0) + 1
             template = self._templates.get(device.id)
             if template is None or not template.fits(readings):
                 template = self._templates[device.id] = Template(self._site, device, readings)
-            self._link.set_retained(topic, template.fill(readings, seq))
+            self._retain(topic, template.fill(readings, seq))
             return
         self._state(topic, device_payload(self._site, device, readings))
+
+    def _publish_points(self, device: Device, readings: Sequence[Reading]) -> None:
+        """A message for each point whose value or quality is another than last said."""
+        for reading in readings:
+            point = self._site.points.get(reading.point)
+            look = reading.value, reading.quality
+            if point is not None and self._told.get(reading.point) != look:
+                self._told[reading.point] = look
+                topic = f"device/{device.id}/point/{topic_word(point.id)}"
+                self._state(topic, point_payload(point, reading))
 
     def publish_row(self, row: str, state: Mapping[str, object]) -> None:
         """What the monitor says of a row: deviation, thresholds, MMS state and since when."""
@@ -118,15 +157,15 @@ class Mirror:
 
     def publish_event(self, kind: str, detail: Mapping[str, object]) -> None:
         """Something that happened."""
-        self._link.send(f"event/{topic_word(kind)}", self._stamped("event", detail), qos=1)
+        self._say(f"event/{topic_word(kind)}", self._stamped("event", detail))
 
     def publish_action(self, action: Mapping[str, object]) -> None:
         """A write and its receipt, a giving back, or what came of it."""
-        self._link.send("action", self._stamped("action", action), qos=1)
+        self._say("action", self._stamped("action", action))
 
     def publish_decision(self, decision: Mapping[str, object]) -> None:
         """A proposal and its verdict."""
-        self._link.send("decision", self._stamped("decision", decision), qos=1)
+        self._say("decision", self._stamped("decision", decision))
 
     def publish_alarm(self, alarm: str, detail: Mapping[str, object] | None) -> None:
         """An alarm while it is active; None: it has ended."""
@@ -137,7 +176,20 @@ class Mirror:
             self._link.set_retained(topic, self._stamped(topic, {"id": alarm, **detail}), qos=1)
 
     def _state(self, topic: str, body: Mapping[str, object]) -> None:
-        self._link.set_retained(topic, self._stamped(topic, body))
+        self._retain(topic, self._stamped(topic, body))
+
+    def _retain(self, topic: str, payload: str) -> None:
+        """A state: the latest for all, and one a minute kept for later while nobody hears it."""
+        self._link.set_retained(topic, payload)
+        if self._backlog is not None and not self._link.connected:
+            self._backlog.sample(self._clock.now_s(), topic, payload)
+
+    def _say(self, topic: str, payload: str) -> None:
+        """Something that is said once: now, or later from disk."""
+        if self._backlog is not None and not self._link.connected:
+            self._backlog.keep(self._clock.now_s(), topic, payload)
+        else:
+            self._link.send(topic, payload, qos=1)
 
     def _stamped(self, topic: str, body: Mapping[str, object]) -> str:
         """The body with the agent's UTC time (unless it brings one) and the topic's own count."""
@@ -160,6 +212,7 @@ class Mirror:
                 "boot_id": self._clock.boot_id,
                 "nonce": self.nonce,
                 "topics": {f"{self._root}/{topic}": about for topic, about in TOPICS.items()},
+                "schemas": {f"{self._root}/{topic}": shape for topic, shape in SCHEMAS.items()},
                 "devices": {d.id: len(d.points) for d in self._site.devices},
             }
         )

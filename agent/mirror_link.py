@@ -10,7 +10,7 @@ import secrets
 import ssl
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ CONNACK_S = 2.0  # amqtt 0.12 never answers a CONNECT of MQTT 5 with a will: try
 RECONNECT_S = (1, 30)
 QUEUED = 2_000  # QoS 1 messages that wait while the broker is away
 UNSENT = 2_000  # messages handed to paho and not yet on the wire; above it state waits its turn
+ROOM, ROOM_WAIT_S, ROOM_TRIES = 200, 0.05, 200  # backfill leaves the rest to what is live
 _REFUSES_V5 = 132  # CONNACK "unsupported protocol version", MQTT 5.0 section 3.2.2.2
 STATUS = "_agent/status"
 
@@ -53,6 +54,7 @@ class Link:
         self.url = mqtt.url
         self.nonce = nonce or secrets.token_hex(8)
         self.dropped = 0
+        self.on_up: Callable[[], None] = lambda: None  # called in paho's thread
         self._root = root
         self._client_id = client_id
         self._mqtt = mqtt
@@ -106,6 +108,19 @@ class Link:
                 return
         self._publish(topic, payload, qos, retain=False)
         self._catch_up()
+
+    def backfill(self, topic: str, payload: str) -> paho.MQTTMessageInfo | None:
+        """Send what was kept on disk, from any thread, while live messages leave room.
+
+        None when the broker is away. Waits for room within bounds.
+        """
+        for _ in range(ROOM_TRIES):
+            if not self._up or self._ended.is_set():
+                return None
+            if self._unsent < ROOM:
+                return self._publish(topic, payload, qos=1, retain=False)
+            self._ended.wait(ROOM_WAIT_S)
+        return None
 
     def stop(self, goodbye: str, timeout_s: float) -> None:
         """Say goodbye, wait for it up to timeout_s, disconnect. Blocks: call it in a thread."""
@@ -192,6 +207,7 @@ class Link:
         while (missed := self._next_missed()) is not None:
             self._publish(*missed)
         self._outage.worked()
+        self.on_up()
         log.info("MQTT mirror connected", url=self.url, messages_dropped=self.dropped)
 
     def _not_reached(self, client: paho.Client, _data: Any) -> None:
@@ -239,10 +255,13 @@ class Link:
 
     # In either.
 
-    def _publish(self, topic: str, payload: str, qos: int, retain: bool) -> None:
+    def _publish(
+        self, topic: str, payload: str, qos: int, retain: bool
+    ) -> paho.MQTTMessageInfo | None:
+        """The message on its way; None when it was not taken."""
         client = self._client
         if client is None:
-            return
+            return None
         with self._lock:
             self._unsent += 1
         sent = client.publish(f"{self._root}/{topic}", payload, qos=qos, retain=retain)
@@ -250,6 +269,8 @@ class Link:
             with self._lock:
                 self._unsent -= 1
                 self.dropped += 1
+            return None
+        return sent
 
     def _catch_up(self) -> None:
         """Send the states that wait, as far as the broker takes them."""

@@ -19,6 +19,7 @@ TOPICS: dict[str, str] = {
     "_agent/info": "retained: this message",
     "device/{device}/state": "retained: ts, seq, device, points {id: value, unit, quality,"
     " quantity, ts, rack?, row?, reason?}",
+    "device/{device}/point/{point}": "retained, where mqtt.per_point: a point, when it changes",
     "row/{row}/state": "retained: deviation D(x), tau_fast, tau_persist, MMS state, since",
     "kpi": "retained: the hall's figures",
     "mode": "retained: running mode, armed scopes, kill switch",
@@ -36,7 +37,7 @@ _CARRIES_VALUE = (Quality.GOOD, Quality.STALE)
 def device_payload(site: Site, device: Device, readings: Sequence[Reading]) -> dict[str, Any]:
     """One message of a device: its points by id. `ts` is that of the newest reading."""
     points = {
-        point.id: _point(point, reading)
+        point.id: point_payload(point, reading)
         for reading in readings
         if (point := site.points.get(reading.point)) is not None
     }
@@ -99,7 +100,8 @@ def _quoted(mark: str) -> str:
     return strict_json(mark)
 
 
-def _point(point: Point, reading: Reading) -> dict[str, Any]:
+def point_payload(point: Point, reading: Reading) -> dict[str, Any]:
+    """One point in a message."""
     value = finite(reading.value) if reading.quality in _CARRIES_VALUE else None
     quality = reading.quality
     if value is None and quality in _CARRIES_VALUE:

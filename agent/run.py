@@ -72,7 +72,9 @@ class Running:
         self.journal = Journal(self.folder / "journal.db", lambda: (clock.boot_id, clock.boot_s()))
         self.agent = Agent(site, clock, self.journal, self._gate, model)
         self.history = History(site, clock, environ)
-        self.mirror = Mirror(site, clock, environ) if site.mqtt else None
+        self.mirror = (
+            Mirror(site, clock, environ, folder=self.folder / "mqtt") if site.mqtt else None
+        )
         self.poller = Poller(list(self.drivers.values()), clock, self.agent.take)
         self.door = LocalDoor(self.agent, self.folder)
         self.surfaces = Surfaces(self.agent, self.history, self.mirror, self.poller.stats, environ)

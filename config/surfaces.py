@@ -23,6 +23,8 @@ class MqttSection(Section):
     password: SecretRef | None = None
     ca_file: str | None = None
     base_topic: Annotated[str, Field(pattern=r"^[^#+\s/$][^#+\s$]*$")] = "skadi"
+    per_point: bool = False  # beside one message a device a cycle: one a point, when it changes
+    spool_mb: Annotated[int, Field(ge=0, le=100_000)] = 64  # on disk while the broker is away
     commands: bool = False
     principals: dict[Name, Role] = Field(default_factory=dict)
 

@@ -87,9 +87,9 @@ def _untried(site: Any) -> list[str]:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["config", "openapi", "man"]), default="config")
+@click.argument("what", type=click.Choice(["config", "openapi", "mqtt", "man"]), default="config")
 def schema(what: str) -> None:
-    """Print the JSON schema of a site file (config), the HTTP API's OpenAPI, or the man page."""
+    """Print the JSON schema of a site file (config), the HTTP API's OpenAPI, MQTT's schemas, or the man page."""
     if what == "man":
         from agent.cli import skadi
         from agent.cli.man import page
@@ -101,6 +101,11 @@ def schema(what: str) -> None:
         from agent.api_app import make_app
 
         shown = make_app(None).openapi()
+    elif what == "mqtt":
+        from agent.mirror_payload import SCHEMA, TOPICS
+        from agent.mirror_schema import SCHEMAS
+
+        shown = {"schema": SCHEMA, "topics": TOPICS, "schemas": SCHEMAS}
     else:
         from config.jsonschema import site_schema
 
