@@ -21,7 +21,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.history_db import NEWEST, for_writing, one_line
-from agent.history_schema import IMS_MODEL, METADATA, MINUTE_S, ROLLUP_DIRTY, TELEMETRY_RAW, Utc
+from agent.history_schema import (
+    HALL_LEASE,
+    IMS_MODEL,
+    METADATA,
+    MINUTE_S,
+    ROLLUP_DIRTY,
+    TELEMETRY_RAW,
+    Utc,
+)
 from agent.history_store import Identity, mine
 
 FORMAT = 1
@@ -65,6 +73,8 @@ async def _write(
 ) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for table in METADATA.sorted_tables:
+        if table is HALL_LEASE:
+            continue
         digest, count = hashlib.sha256(), 0
         with archive.open(zipfile.ZipInfo(table.name, _DATE), "w", force_zip64=True) as member:
             async for row in _rows(connection, table, me, span):

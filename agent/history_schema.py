@@ -153,3 +153,12 @@ HISTORY_GAPS = _table(
     Column("until", Utc(), nullable=False),
     Column("dropped", BigInteger, nullable=False),
 )
+# Which agent of a pair is the writer. `beat` goes up with every renewal; `held` is the second copy
+# of its journal. Not part of a backup.
+HALL_LEASE = _table(
+    "hall_lease",
+    Column("holder", String(128), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Column("held", Text, nullable=False),
+)

@@ -7,7 +7,7 @@ said. What an interlock holds still is left as it is: nothing moves until a pers
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +39,11 @@ class Released:
 
 
 async def release(
-    journal_path: Path, environ: Mapping[str, str], clock: Clock | None = None
-) -> Released:
-    """Give everything back. Raises JournalError when neither the journal nor its copy is there."""
+    journal_path: Path, environ: Mapping[str, str], clock: Clock | None = None,
+    fenced: Callable[[], bool] = bool,
+) -> Released:  # fmt: skip
+    """Give everything back, unless `fenced` (see Gate). Raises JournalError when neither the
+    journal nor its copy is there."""
     if not any(path.exists() for path in (journal_path, copy_path(journal_path))):
         return Released((), (), {})
     clock = clock or WallClock()
@@ -54,18 +56,19 @@ async def release(
                 drivers[name] = make_driver(device, environ)
             except DriverError as error:
                 left |= {p.key: str(error) for p in device.points}
-        return await _rounds(journal, drivers, clock, left)
+        return await _rounds(journal, drivers, clock, left, fenced)
     finally:
         await asyncio.gather(*(d.close() for d in drivers.values()), return_exceptions=True)
         journal.close()
 
 
 async def _rounds(
-    journal: Journal, drivers: Mapping[str, Driver], clock: Clock, unreachable: Mapping[str, str]
-) -> Released:
+    journal: Journal, drivers: Mapping[str, Driver], clock: Clock, unreachable: Mapping[str, str],
+    fenced: Callable[[], bool],
+) -> Released:  # fmt: skip
     """Try until everything is back, or the time is up."""
     points = {p.key: p for d in drivers.values() for p in d.device.points}
-    executor = Executor(Gate(points, drivers, journal, lambda _point: False), points, clock)
+    executor = Executor(Gate(points, drivers, journal, lambda _point: False, fenced), points, clock)
     left = {k: unreachable.get(k, "its device is not in the journal") for k in journal.held()}
     left |= dict.fromkeys(ours := list(executor.held), "its device did not answer in time")
     still = {k: f"interlock {i} holds it" for k, i in _held_still(journal, points).items()}

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -38,6 +39,9 @@ from drivers.contract import Driver
 from drivers.gate import Gate, JournalError
 from drivers.registry import make_driver
 
+if TYPE_CHECKING:
+    from agent.pair import Pair
+
 log = structlog.get_logger("skadi")
 
 KILL_LOOK_S = 0.5  # how often the kill file is looked for
@@ -62,8 +66,10 @@ def load_model(site: Site) -> Trained | None:
 class Running:
     """One site being run."""
 
-    def __init__(self, site: Site, clock: WallClock, model: Trained | None) -> None:
-        self.site, self.clock = site, clock
+    def __init__(
+        self, site: Site, clock: WallClock, model: Trained | None, pair: "Pair | None" = None
+    ) -> None:
+        self.site, self.clock, self._pair = site, clock, pair
         self.folder = Path(site.agent.data_dir)
         self.environ = environ = environment(site)
         self.drivers: dict[str, Driver] = {
@@ -87,7 +93,11 @@ class Running:
         self.stopping = asyncio.Event()
 
     def _gate(self, armed: Callable[[Point], bool]) -> Gate:
-        return Gate(self.site.points, self.drivers, self.journal, armed)
+        pair = self._pair
+        if pair is None:
+            return Gate(self.site.points, self.drivers, self.journal, armed)
+        return Gate(self.site.points, self.drivers, self.journal,
+                    lambda point: pair.valid and armed(point), pair.fenced)  # fmt: skip
 
     def jobs(self) -> list[Job]:
         """The table of periodic jobs."""
@@ -146,6 +156,8 @@ class Running:
             self.mirror.start()
             self.agent.listeners.append(publish_to(self.mirror, self.agent))
         self.agent.listeners.append(record_to(self.history))
+        if self._pair is not None:
+            self.agent.listeners.append(self._pair.nudge)
         await self.door.open()
         await self._look_for_kill_file()
         await self.agent.recover()
@@ -197,16 +209,42 @@ async def run_site(site: Site, clock: WallClock) -> None:
     writers = Writers()
     try:
         with lock_folder(Path(site.agent.data_dir)):
-            if site.agent.mode == "closed_loop":
-                writers.claim(site.devices)
-            left = await release(Path(site.agent.data_dir) / "journal.db", environment(site), clock)
-            if left.left:
-                log.error("left by a former run, and not given back yet", points=dict(left.left))
-            await Running(site, clock, load_model(site)).run()
+            if site.pair is None:
+                await _run(site, clock, writers)
+            else:
+                from agent.pair import Pair, run_in_pair
+
+                pair = Pair(site, clock, environment(site))
+                await run_in_pair(
+                    pair, Notifier(), lambda p, lapsed: _run(site, clock, writers, p, lapsed)
+                )
     except (Locked, JournalError, SurfaceError) as error:
         raise StartError(str(error)) from error
     finally:
         writers.free()
+
+
+async def _run(
+    site: Site,
+    clock: WallClock,
+    writers: Writers,
+    pair: "Pair | None" = None,
+    lapsed: asyncio.Event | None = None,
+) -> None:
+    """Give back what a former run left, then run: until a signal, or `lapsed`."""
+    if site.agent.mode == "closed_loop":
+        writers.claim(site.devices)
+    journal, env = Path(site.agent.data_dir) / "journal.db", environment(site)
+    left = await (
+        release(journal, env, clock, pair.fenced) if pair else release(journal, env, clock)
+    )
+    if left.left:
+        log.error("left by a former run, and not given back yet", points=dict(left.left))
+    running = Running(site, clock, load_model(site), pair)
+    if lapsed is not None:
+        running.stopping = lapsed
+    await running.run()
+    writers.free()
 
 
 def environment(site: Site) -> dict[str, str]:

@@ -31,6 +31,11 @@ def check_site(
     _units(site, units, sources, problems)
     _scopes(site, sections, problems)
     _limits(site, sources, sections, problems)
+    if site.pair is not None and not (site.history.url or "").startswith("postgresql://"):
+        text = (
+            "needs history.url = postgresql://…, one database for both agents: the lease is there"
+        )
+        problems.append(sections["pair"].problem(("lease_s",), text))
 
 
 def check_ids(

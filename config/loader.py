@@ -30,6 +30,7 @@ from config.schema import (
     MmsSection,
     MqttSection,
     OptimizerSection,
+    PairSection,
     PointSection,
     RowSection,
     Section,
@@ -54,8 +55,9 @@ SECTIONS: dict[str, type[Section]] = {
     "history": HistorySection,
     "mqtt": MqttSection,
     "api": ApiSection,
+    "pair": PairSection,
 }
-OPTIONAL = frozenset({"mqtt", "api"})
+OPTIONAL = frozenset({"mqtt", "api", "pair"})
 LISTS: dict[str, type[Section]] = {
     "device": DeviceSection,
     "interlock": InterlockSection,

@@ -141,6 +141,16 @@ class HistorySection(Section):
         return value
 
 
+class PairSection(Section):
+    """[pair]: this agent is one of two, on two hosts, for one hall. Both share one PostgreSQL.
+
+    lease_s: the active stops writing when it could not renew its lease for so long; the other
+    takes over after half as long again. A takeover is done within 60 s.
+    """
+
+    lease_s: Annotated[float, Field(ge=1, le=25)] = 20.0
+
+
 class AuthSection(Section):
     """SNMP credentials: a v1 or v2c community, or a v3 user with its passwords.
 

@@ -10,7 +10,18 @@ from config.site import Device, Point, Site
 
 def show_site(site: Site) -> dict[str, Any]:
     """Return the whole site as JSON values."""
-    sections = ("agent", "loops", "limits", "ims", "mms", "optimizer", "history", "mqtt", "api")
+    sections = (
+        "agent",
+        "loops",
+        "limits",
+        "ims",
+        "mms",
+        "optimizer",
+        "history",
+        "mqtt",
+        "api",
+        "pair",
+    )
     return {
         "site": {"id": site.id, "area": site.area, "timezone": site.timezone, "simulated": site.simulated},
         **{s: v.model_dump(mode="json") for s in sections if (v := getattr(site, s)) is not None},

@@ -23,6 +23,7 @@ from config.schema import (
     MmsSection,
     MqttSection,
     OptimizerSection,
+    PairSection,
 )
 from config.secrets import SecretRef
 
@@ -204,6 +205,7 @@ class Site:
     devices: tuple[Device, ...]
     interlocks: tuple[Interlock, ...] = ()
     units: tuple[Unit, ...] = ()
+    pair: PairSection | None = None
     simulated: bool = False
     source: Path | None = None
 

@@ -39,6 +39,7 @@ from drivers.contract import Driver, DriverError, Journal, NotSent, Refused
 log = structlog.get_logger(__name__)
 
 OUR_PRIORITIES = range(9, 16)
+FENCED = "another agent of the pair may be the writer"
 Now = Callable[[], float]
 
 
@@ -55,11 +56,14 @@ class Gate:
         drivers: Mapping[str, Driver],
         journal: Journal,
         armed: Callable[[Point], bool],
+        fenced: Callable[[], bool] = bool,
     ) -> None:
+        """fenced: True while another agent of a pair may be the writer. Then nothing is sent."""
         self._points = points
         self._drivers = drivers
         self._journal = journal
         self._armed = armed
+        self._fenced = fenced
         self._locks = {name: asyncio.Lock() for name in drivers}
         self._used: dict[str, float] = {}
         self.held = {k: x for k, x in journal.held().items() if k in points}
@@ -241,6 +245,8 @@ class Gate:
     ) -> dict[str, Receipt]:
         """Write raw, then prove it by reading back: slot, present value, active priority."""
         reason = ""
+        if self._fenced():
+            return {key: Failed(key, FENCED) for key in values}
         try:
             await driver.write_raw(values)
         except (NotSent, Refused) as error:

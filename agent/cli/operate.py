@@ -105,22 +105,30 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
 @click.option("--journal", "journal_path", type=click.Path(path_type=Path),
               help="The journal's file; with it no site file is needed.")  # fmt: skip
 @click.option("--point", help="Only this one; the running agent gives it back.")
-def release(config_path: Path, as_json: bool, journal_path: Path | None, point: str | None) -> None:
+@click.option("--alone", is_flag=True,
+              help="In a pair: the other agent is stopped, so that this one may write.")  # fmt: skip
+def release(
+    config_path: Path, as_json: bool, journal_path: Path | None, point: str | None, alone: bool
+) -> None:
     """Give every held setpoint back to its device. Needs only the journal and the devices."""
     if point is not None:
         reach(config_path, "actions.give_back", {"point": point}, as_json)
         if not as_json:
             click.echo(f"{point} is given back")
         return
+    from agent.clock import WallClock
+    from agent.fence import fence_of
     from agent.locks import Locked, lock_folder
     from agent.logs import configure
     from agent.release import release as give_back
 
     configure(level="warning")  # on stderr: stdout is the answer's
-    path = journal_path or _journal(config_path)
+    path, clock = journal_path or _journal(config_path), WallClock()
+    fenced = bool if alone else fence_of(path.parent, clock)
+    env = site_environment(config_path, os.environ)
     try:
         with lock_folder(path.parent) if path.parent.is_dir() else nullcontext():
-            done = asyncio.run(give_back(path, site_environment(config_path, os.environ)))
+            done = asyncio.run(give_back(path, env, clock, fenced))
     except Locked as error:
         fail(str(error), Exit.REFUSED)
     except JournalError as error:

@@ -145,9 +145,11 @@ class Agent:
 
 
 @contextmanager
-def agent(hall: Hall, *options: str, real_time: bool = False, **settings: str) -> Iterator[Agent]:
+def agent(
+    hall: Hall, *options: str, real_time: bool = False, says: str = "running", **settings: str
+) -> Iterator[Agent]:
     """`skadi run` on a hall, its clock in step with the hall's (real_time: with the world's);
-    settings as SKADI_… variables.
+    settings as SKADI_… variables. Yields once it `says` so.
 
     Deadlines of protocols are wall time, so what is judged by age is given room (as in the demo).
     """
@@ -165,7 +167,7 @@ def agent(hall: Hall, *options: str, real_time: bool = False, **settings: str) -
     ):  # fmt: skip
         running = Agent(process, log)
         try:
-            until(lambda: process.poll() is not None or running.said("running"), "skadi run starts")
+            until(lambda: process.poll() is not None or running.said(says), "skadi run starts")
             assert process.poll() is None, log.read_text()
             yield running
         finally:

@@ -23,7 +23,7 @@ from control.types import (
     Unknown,
 )
 from drivers.contract import NotSent
-from drivers.gate import JournalError, ending_value
+from drivers.gate import FENCED, Gate, JournalError, ending_value
 from tests.safety.rig import (
     FAN,
     PERMIT_S,
@@ -717,3 +717,19 @@ async def test_every_write_on_the_wire_has_its_entry(rig: Rig) -> None:
     told = [(x["point"], x["value"]) for k, b in entries if k == "intent"
             for x in json.loads(b)["leases"]]  # fmt: skip
     assert told == rig.wire()
+
+
+async def test_a_closed_fence_lets_nothing_through_not_even_giving_back(rig: Rig) -> None:
+    """Of a pair, whoever lost the lease is silent; what it held is the other's to give back."""
+    closed = False
+    rig.gate = Gate(rig.points, rig.world.drivers, rig.journal, lambda _point: True, lambda: closed)
+    assert await rig.one(SUPPLY, 19.8) == Applied(SUPPLY, 19.8)
+    closed = True
+    assert await rig.one(PUMP, 88.0) == Failed(PUMP, FENCED)
+    (outcome,) = await rig.back(SUPPLY)
+    assert outcome.receipt == Failed(SUPPLY, FENCED)
+    assert outcome.lease is not None
+    assert rig.wire() == [(SUPPLY, 19.8)]
+    closed = False
+    (outcome,) = await rig.back(SUPPLY)
+    assert isinstance(outcome.receipt, Applied)
