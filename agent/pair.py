@@ -220,28 +220,31 @@ async def run_in_pair(
     pair: Pair, notifier: Notifier, run: Callable[[Pair, asyncio.Event], Awaitable[None]]
 ) -> None:
     """Wait for the lease, run for as long as it is held, again, until a signal. `run` ends when
-    its event is set, or by a signal of its own."""
+    its event is set."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    lapsed = asyncio.Event()
+
+    def told() -> None:
+        stop.set()
+        lapsed.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
     try:
         while True:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
             notifier.ready("standby")
             if not await pair.become_active(stop, notifier.watchdog):
                 return
-            lapsed = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, lapsed.set)
             holding = asyncio.create_task(pair.hold(), name="pair: lease")
-            holding.add_done_callback(lambda _, lapsed=lapsed: lapsed.set())  # type: ignore[misc]
+            holding.add_done_callback(lambda _: lapsed.set())
             try:
                 await run(pair, lapsed)
             finally:
-                ended = not holding.done()
                 holding.cancel()
                 await asyncio.gather(holding, return_exceptions=True)
-            if ended:  # told to, while the lease was held
+            if stop.is_set():
                 await pair.give_up()
                 return
+            lapsed.clear()
     finally:
         await pair.close()

@@ -183,7 +183,7 @@ class Running:
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT) if self._pair is None else ():
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._killed_by_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)

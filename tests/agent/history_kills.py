@@ -96,7 +96,7 @@ class Campaign:
         """One kill; what is wrong after it."""
         if what == "migration":
             await self._with_engine(_downgrade)
-        start_s = T0 + len(self.acknowledged) * 1e6
+        start_s = T0 + len(self.acknowledged) * 1e5  # within keep_days
         # How long each is under way: an upgrade takes some tens of milliseconds.
         wait_s = self.random.uniform(0, 0.08 if what == "migration" else 0.5)
         args = (what, self.folder, self.url, self.password, start_s, wait_s)

@@ -197,7 +197,7 @@ async def test_the_active_is_killed_and_the_other_takes_over(
 def test_two_agents_as_they_are_run(tmp_path: Path, postgres: Postgres) -> None:
     """`skadi run` twice: one is the standby, with no device opened, until the other is killed."""
     env = CLOSED_LOOP | {
-        "SKADI_HISTORY__URL": postgres.url, "SKADI_PAIR__LEASE_S": "5.0",
+        "SKADI_HISTORY__URL": postgres.url, "SKADI_PAIR__LEASE_S": "12.0",
         "SKADI_HISTORY__PASSWORD": '{ env = "PG" }', "PG": postgres.password,
     }  # fmt: skip
     with hall(tmp_path, speed=20.0) as at, agent(at, **env) as first:
