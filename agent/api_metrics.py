@@ -137,14 +137,34 @@ class Collector:
 
     def _devices(self) -> Iterable[Metric]:
         up = GaugeMetricFamily("skadi_device_up", "1: it answers", labels=["device", "protocol"])
-        polls = CounterMetricFamily("skadi_device_polls", "polls", labels=["device"])
-        errors = CounterMetricFamily("skadi_device_errors", "failed polls", labels=["device"])
+        counters = {
+            name: CounterMetricFamily(f"skadi_device_{name}", about, labels=["device"])
+            for name, about in (
+                ("polls", "polls"), ("errors", "failed polls"), ("retries", "polls after a failed one"),
+            )
+        }  # fmt: skip
+        latency = GaugeMetricFamily(
+            "skadi_device_latency_seconds", "a moving mean of answered polls", labels=["device"]
+        )
+        wait = GaugeMetricFamily(
+            "skadi_device_poll_wait_seconds", "until the next poll: back-off", labels=["device"]
+        )
+        offered = GaugeMetricFamily(
+            "skadi_device_points", "points by state", labels=["device", "quantity", "state"]
+        )
         for d in views.devices(self._context):
-            if d.polls:
-                up.add_metric([d.device, d.protocol], float(d.failing == 0))
-                polls.add_metric([d.device], float(d.polls))
-                errors.add_metric([d.device], float(d.errors))
-        yield from (up, polls, errors)
+            for quantity, row in d.quantities.items():
+                for state, count in row.items():
+                    offered.add_metric([d.device, quantity, state], float(count))
+            if not d.polls:
+                continue
+            up.add_metric([d.device, d.protocol], float(d.failing == 0))
+            wait.add_metric([d.device], d.wait_s)
+            if d.latency_ms is not None:
+                latency.add_metric([d.device], d.latency_ms / 1000.0)
+            for name, counter in counters.items():
+                counter.add_metric([d.device], float(getattr(d, name)))
+        yield from (up, *counters.values(), latency, wait, offered)
 
     def _alarms(self) -> Iterable[Metric]:
         standing = GaugeMetricFamily(

@@ -81,7 +81,9 @@ class Held(Shape):
 
 
 class DeviceState(Shape):
-    """How polling a device goes. `failing` counts errors in a row."""
+    """How polling a device goes, and what it offers. `failing` counts errors in a row; `retries`
+    polls after one that failed; `latency_ms` a moving mean; `wait_s` above `period_s`: backing
+    off. `quantities`: by quantity, how many points are found, stale, missing."""
 
     device: str
     protocol: str
@@ -89,8 +91,14 @@ class DeviceState(Shape):
     polls: int
     errors: int
     failing: int
+    retries: int
+    latency_ms: float | None
+    latency_most_ms: float | None
+    period_s: float
+    wait_s: float
     last_good: str | None
     reason: str
+    quantities: dict[str, dict[str, int]]
 
 
 class Counts(Shape):

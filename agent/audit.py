@@ -27,6 +27,27 @@ def read_entries(path: Path, since_seq: int = 0, limit: int = 1000) -> list[dict
         raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
 
 
+def write_counts(path: Path, since_s: float) -> dict[str, tuple[int, int]]:
+    """By point, how often it was written since a time, and ever; giving back not counted.
+
+    Raises JournalError.
+    """
+    sql = "SELECT at_s, body FROM entry WHERE kind = 'intent'"
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        with _connect(path) as db:
+            for at_s, text in db.execute(sql):
+                body = json.loads(text)
+                if body["move"].startswith("give_back"):
+                    continue
+                for lease in body["leases"]:
+                    late, ever = found.get(lease["point"], (0, 0))
+                    found[lease["point"]] = (late + (at_s >= since_s), ever + 1)
+    except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+        raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
+    return found
+
+
 def read_kept(path: Path, key: str) -> Any:
     """A small value the journal keeps (modes, trials), or None. Raises JournalError."""
     if not path.exists():

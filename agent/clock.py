@@ -7,6 +7,7 @@ device takes: drivers have asyncio.timeout for that.
 """
 
 import asyncio
+import ctypes
 import heapq
 import os
 import re
@@ -136,6 +137,16 @@ def read_boot_id(path: Path = BOOT_ID_FILE, environ: Mapping[str, str] | None = 
 def wall_utc() -> datetime:
     """The system's clock as it stands, for what follows it anyway (APScheduler, certificates)."""
     return datetime.now(UTC)
+
+
+def synchronised() -> bool | None:
+    """Whether the kernel calls its clock disciplined (adjtimex(2)); None where it can't be asked."""
+    try:
+        # modes = 0 only asks; struct timex is at most 208 bytes; TIME_ERROR (5): not synchronised.
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else bool(state != 5)
 
 
 def stopwatch_s() -> float:

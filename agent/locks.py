@@ -46,6 +46,19 @@ def lock_folder(folder: Path) -> IO[str]:
     return lock
 
 
+def lock_holder(folder: Path) -> str | None:
+    """The process that holds a data_dir ("?" where it did not say), or None. Takes nothing."""
+    try:
+        with (folder / "skadi.lock").open(encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return lock.read(32).strip() or "?"
+    except FileNotFoundError:
+        return None
+    return None
+
+
 class Writers:
     """The locks on devices: abstract sockets (unix(7)), which vanish with the process."""
 

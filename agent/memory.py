@@ -60,8 +60,9 @@ def not_commissioned(site: Site, tried: Container[str]) -> list[str]:
     if site.simulated or site.agent.mode != "closed_loop":
         return []
     armed = site.agent.armed
+    beats = {f"{d.id}/{d.heartbeat}" for d in site.devices if d.heartbeat}
     return [k for k, p in site.writable_points.items()
-            if k not in tried and any(in_scope(p, scope) for scope in armed)]  # fmt: skip
+            if k not in tried and k not in beats and any(in_scope(p, scope) for scope in armed)]  # fmt: skip
 
 
 class Memory:

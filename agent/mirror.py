@@ -8,6 +8,7 @@ not finite never leave: their value is null and the quality says why.
     {base}/{site}/{area}/  _agent/status   birth, will, clean stop           retained, QoS 1
                            _agent/info     version, boot, topics, schema     retained
                            device/{id}/state   one message a device a cycle  retained
+                           device/{id}/health  capability and polling        retained
                            row/{id}/state  kpi  mode                         retained
                            alarm/{id}      while active, then removed        retained, QoS 1
                            event/{kind}  action  decision                    QoS 1
@@ -142,6 +143,10 @@ class Mirror:
                 self._told[reading.point] = look
                 topic = f"device/{device.id}/point/{topic_word(point.id)}"
                 self._state(topic, point_payload(point, reading))
+
+    def publish_health(self, device: str, health: Mapping[str, object]) -> None:
+        """How polling a device goes, and what it offers."""
+        self._state(f"device/{device}/health", health)
 
     def publish_row(self, row: str, state: Mapping[str, object]) -> None:
         """What the monitor says of a row: deviation, thresholds, MMS state and since when."""

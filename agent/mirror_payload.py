@@ -20,6 +20,7 @@ TOPICS: dict[str, str] = {
     "device/{device}/state": "retained: ts, seq, device, points {id: value, unit, quality,"
     " quantity, ts, rack?, row?, reason?}",
     "device/{device}/point/{point}": "retained, where mqtt.per_point: a point, when it changes",
+    "device/{device}/health": "retained: quantities found, stale, missing; latency, errors, retries, back-off",
     "row/{row}/state": "retained: deviation D(x), tau_fast, tau_persist, MMS state, since",
     "kpi": "retained: the hall's figures",
     "mode": "retained: running mode, armed scopes, kill switch",

@@ -34,6 +34,10 @@ def _overview(seen: Seen, _arguments: Any) -> dict[str, Any]:
     return views.overview(seen).model_dump(mode="json")
 
 
+def _devices(seen: Seen, _arguments: Any) -> dict[str, Any]:
+    return {"devices": [d.model_dump(mode="json") for d in views.devices(seen)]}
+
+
 def _heatmap(seen: Seen, _arguments: Any) -> dict[str, Any]:
     return views.heatmap(seen).model_dump(mode="json")
 
@@ -54,6 +58,7 @@ def _events(seen: Seen, arguments: EventArguments) -> dict[str, Any]:
 
 _VIEWS: dict[str, Callable[[Seen, Any], dict[str, Any]]] = {
     "overview": _overview,
+    "devices": _devices,
     "heatmap": _heatmap,
     "events": _events,
 }

@@ -219,6 +219,7 @@ OPERATIONS: dict[str, Operation] = {
     for o in (
         Operation("status", NoArguments, "viewer", False, _status),
         Operation("overview", NoArguments, "viewer", False, _look("overview")),
+        Operation("devices", NoArguments, "viewer", False, _look("devices")),
         Operation("heatmap", NoArguments, "viewer", False, _look("heatmap")),
         Operation("events", looks.EventArguments, "viewer", False, _look("events")),
         Operation("read", ReadArguments, "viewer", False, _read),

@@ -11,7 +11,7 @@ from random import Random
 
 import structlog
 
-from agent.clock import Clock
+from agent.clock import Clock, stopwatch_s
 from config.site import Device
 from control.types import Quality, Reading
 from drivers.contract import Driver, DriverError
@@ -33,6 +33,18 @@ class DeviceStats:
     failing: int = 0  # errors in a row; 0: it answers
     last_error: str = ""
     last_good_s: float | None = None
+    retries: int = 0  # polls of a device that had not answered the one before
+    latency_ms: float = 0.0  # a moving mean of answered polls, in real time
+    latency_most_ms: float = 0.0
+    wait_s: float = 0.0  # until the next poll; longer than the period: backing off
+
+    def answered(self, now_s: float, took_s: float) -> None:
+        """Book a poll that was answered."""
+        took_ms = 1000.0 * took_s
+        first = self.last_good_s is None
+        self.latency_ms = took_ms if first else 0.9 * self.latency_ms + 0.1 * took_ms
+        self.latency_most_ms = max(self.latency_most_ms, took_ms)
+        self.failing, self.last_error, self.last_good_s = 0, "", now_s
 
 
 @dataclass(slots=True)
@@ -85,7 +97,8 @@ class Poller:
         device = driver.device
         stats = self.stats.setdefault(device.id, DeviceStats())
         stats.polls += 1
-        now_s = self.clock.now_s()
+        stats.retries += stats.failing > 0
+        now_s, began_s = self.clock.now_s(), stopwatch_s()
         try:
             readings = await driver.read(now_s)
         except DriverError as error:
@@ -96,7 +109,7 @@ class Poller:
         else:
             if stats.failing:
                 log.info("device answers again", device=device.id, after_errors=stats.failing)
-            stats.failing, stats.last_error, stats.last_good_s = 0, "", now_s
+            stats.answered(now_s, stopwatch_s() - began_s)
             self.on_readings(device, readings)
             return True
         reason = f"no answer: {stats.last_error}"
@@ -126,5 +139,6 @@ class Poller:
             if not answered:
                 factor = min(BACK_OFF_FACTOR ** (failing - 1), BACK_OFF_MOST)
                 wait_s = period_s * factor * jitter.uniform(0.8, 1.2)
+            self.stats[driver.device.id].wait_s = wait_s
             due_s = max(due_s + wait_s, self.clock.boot_s())
             await self.clock.sleep_s(due_s - self.clock.boot_s())

@@ -16,6 +16,7 @@ import structlog
 
 from agent.clock import WallClock
 from agent.core import Agent
+from agent.health import PERIOD_S, Health
 from agent.history import History
 from agent.jobs import Job, Scheduler
 from agent.journal import Journal
@@ -87,6 +88,7 @@ class Running:
         self.models = Models(self.agent, self.history, environ)
         self.agent.services.models = self.models
         self.agent.listeners.append(self.models.listen)
+        self.health = Health(self.agent, self.mirror.publish_health if self.mirror else None)
         self.notifier = Notifier()
         self.agent.services.reload = Reloader(self)
         self._scheduler: Scheduler | None = None
@@ -109,6 +111,7 @@ class Running:
             Job("slow", loops.slow_s, self.agent.slow),
             Job("rollup", loops.rollup_s, self._rollup),
             Job("models", KEEP_S, self.models.keep),
+            Job("health", PERIOD_S, self.health.run),
         ]
 
     def reschedule(self) -> None:

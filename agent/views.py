@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent import api_models as m
+from agent.capability import tally
 from agent.clock import Clock, utc
 from agent.plain import finite, plain
 from config.site import Point, Site
@@ -150,17 +151,23 @@ def alarms(context: Seen) -> list[m.AlarmState]:
 
 
 def devices(context: Seen) -> list[m.DeviceState]:
-    """How polling each device goes."""
+    """How polling each device goes, and what it offers."""
+    from agent.polling import DeviceStats
+
+    agent = context.agent
+    readings = {r.point: r for r in agent.store.readings(agent.clock.now_s())}
     found = []
     for device in context.site.devices:
-        stats = context.polls.get(device.id)
-        good_s = stats.last_good_s if stats else None
+        stats = context.polls.get(device.id) or DeviceStats()
+        good_s = stats.last_good_s
         found.append(m.DeviceState(
             device=device.id, protocol=device.protocol, points=len(device.points),
-            polls=stats.polls if stats else 0, errors=stats.errors if stats else 0,
-            failing=stats.failing if stats else 0,
-            last_good=utc(good_s) if good_s is not None else None,
-            reason=stats.last_error if stats else "",
+            polls=stats.polls, errors=stats.errors, failing=stats.failing, retries=stats.retries,
+            latency_ms=None if good_s is None else round(stats.latency_ms, 2),
+            latency_most_ms=None if good_s is None else round(stats.latency_most_ms, 2),
+            period_s=device.poll_interval_s, wait_s=round(stats.wait_s, 2),
+            last_good=utc(good_s) if good_s is not None else None, reason=stats.last_error,
+            quantities=tally(device, readings),
         ))  # fmt: skip
     return found
 

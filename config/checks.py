@@ -4,6 +4,7 @@ Duplicate ids and addresses, two loops on one point, scopes and points that don'
 limits that contradict each other.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from config.schema import InterlockSection, UnitSection, closest
 from config.site import Device, Point, Site
 from config.sources import Source, Sourced
 
+DAY_S = 86_400.0
 KNOWN_MOVES = ("supply_air", "fan", "pump", "traffic_shift", "batching")
 
 
@@ -36,6 +38,7 @@ def check_site(
             "needs history.url = postgresql://…, one database for both agents: the lease is there"
         )
         problems.append(sections["pair"].problem(("lease_s",), text))
+    _heartbeats(site, sources, problems)
 
 
 def check_ids(
@@ -194,6 +197,27 @@ def _limits(
     if site.agent.stale_after_s < site.agent.poll_interval_s and "agent" in sections:
         text = f"{site.agent.stale_after_s:g} s is shorter than poll_interval_s; every reading would be stale"
         problems.append(sections["agent"].problem(("stale_after_s",), text))
+
+
+def _heartbeats(site: Site, sources: dict[str, Source], problems: list[Problem]) -> None:
+    """A heartbeat is a number that goes up by one and begins again: it needs room, and writes."""
+    for device in site.devices:
+        if device.heartbeat is None:
+            continue
+        point = site.points.get(f"{device.id}/{device.heartbeat}")
+        w = point.writable if point is not None else None
+        if point is None or w is None or point.quantity != "state":
+            text = f"{device.heartbeat!r} is no writable point of this device with quantity state"
+        elif w.relinquish or not w.max - w.min >= 1 or w.max_step < w.max - w.min:
+            text = (
+                "its point needs max at least min + 1, max_step = max - min, and no priority array"
+            )
+        elif w.max_writes_per_day * (interval := site.limits.write_interval_s) < DAY_S:
+            most = math.ceil(DAY_S / interval)
+            text = f"its point is written every {interval:g} s: set max_writes_per_day = {most}"
+        else:
+            continue
+        _say(sources, device.id, ("heartbeat",), problems, text)
 
 
 def _say(

@@ -86,7 +86,7 @@ def _device(
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",
         "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap", "no_read",
         "write_multiple", "pause_ms", "serial", "tls", "cov_lifetime_s",
-        "bacnet_network", "bacnet_mac")}  # fmt: skip
+        "bacnet_network", "bacnet_mac", "heartbeat")}  # fmt: skip
     return Device(
         **keep,
         points=tuple(resolved),
@@ -223,7 +223,7 @@ def _point(
         quantity=p.quantity,
         unit=about.unit,
         address=address,
-        equipment=p.equipment or _equipment(device, address),
+        equipment=p.equipment or _equipment(device, p.id, address),
         row=p.row or device.row or context.row_of_rack.get(rack or ""),
         rack=rack,
         zone=p.zone or device.zone,
@@ -244,8 +244,10 @@ def _relinquishes(p: PointSection, address: Address) -> bool:
     return isinstance(address, BacnetAddress) and p.relinquish is not False
 
 
-def _equipment(device: DeviceSection, address: Address) -> str:
-    """What one change an interval is counted for: the device, or one knob of a router."""
+def _equipment(device: DeviceSection, point: str, address: Address) -> str:
+    """What one change an interval is counted for: the device, one knob of a router, a heartbeat."""
+    if point == device.heartbeat:
+        return f"{device.id}.heartbeat"
     return f"{device.id}.{address.knob}" if isinstance(address, WorkloadAddress) else device.id
 
 

@@ -311,6 +311,7 @@ class DeviceSection(Section):
     cov_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] | None = None  # BACnet: subscribe
     bacnet_network: Annotated[int, Field(ge=1, le=65_534)] | None = None  # host is its router
     bacnet_mac: BacnetMac | None = None
+    heartbeat: ID | None = None  # the writable point whose changes tell it that Skadi is alive
     point: list[Any] = Field(default_factory=list)
 
     @field_validator("no_read")

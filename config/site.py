@@ -137,6 +137,7 @@ class Device:
     cov_lifetime_s: int | None = None
     bacnet_network: int | None = None
     bacnet_mac: str | None = None
+    heartbeat: str | None = None  # the id of one of its points
 
     @property
     def address(self) -> str:

@@ -14,6 +14,7 @@ from control import fast_loop, interlocks, leases, resume, signals, slow_loop, s
 from control import monitor as monitoring
 from control.features import worst_inlets
 from control.guardrails import Case, judge, objections
+from control.heartbeat import beats
 from control.layout import Layout
 from control.monitor import Monitor
 from control.moves import Knob, knobs
@@ -111,7 +112,7 @@ def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
     leaving |= {e.point for e in ended}
     wanted = [
         p
-        for p in (*fast_loop.proposals(case, found, cycle), *back)
+        for p in (*fast_loop.proposals(case, found, cycle), *back, *beats(case, cycle))
         if not any(c.point in leaving for c in p.changes)
     ]
     _, verdicts = _judge_all(case, wanted, cycle)

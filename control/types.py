@@ -105,6 +105,9 @@ class Mode(StrEnum):
     CLOSED_LOOP = "closed_loop"
 
 
+HEARTBEAT = "heartbeat"  # a loop that only says that we are alive
+
+
 class Kind(StrEnum):
     """Why a change is proposed. PROTECTIVE is exempt from interval and step, never envelope."""
 
@@ -137,7 +140,7 @@ class Proposal:
     """One atomic change that a loop wants: all of `changes` or none of them."""
 
     id: str
-    loop: str  # fast | slow | operator | commission
+    loop: str  # fast | slow | operator | commission | heartbeat
     move: str  # the name in the table of moves
     changes: tuple[Change, ...]
     reason: str

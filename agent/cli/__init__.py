@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "arm": "agent.cli.operate:arm",
     "kill": "agent.cli.operate:kill",
     "release": "agent.cli.operate:release",
+    "doctor": "agent.cli.doctor:doctor",
     "call": "agent.cli.call:call",
     "alarm": "agent.cli.alarm:alarm",
     "explain": "agent.cli.explain:explain",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agent.capability import gaps
 from agent.cli.call import reach
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
@@ -72,7 +73,14 @@ def _devices(devices: list[Json]) -> list[str]:
         why = d["reason"] or "not asked yet"
         since = f", last heard {d['last_good'][:19]}Z" if d["last_good"] else ""
         out.append(f"    {d['device']} is silent{since}: {why}")
-    return out + ([f"    and {len(silent) - _HELD} more"] if len(silent) > _HELD else [])
+    out += [f"    and {len(silent) - _HELD} more"] if len(silent) > _HELD else []
+    lacking = [(d["device"], gaps(d["quantities"])) for d in devices if d not in silent]
+    lacking = [(device, found) for device, found in lacking if found]
+    for device, found in lacking[:_HELD]:
+        out.append(f"    {device} lacks {'; '.join(f'{q}: {w}' for q, w in found.items())}")
+    return out + (
+        [f"    and {len(lacking) - _HELD} more (skadi doctor)"] if len(lacking) > _HELD else []
+    )
 
 
 def _held(held: list[Json]) -> list[str]:

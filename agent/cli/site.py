@@ -19,16 +19,49 @@ from config.starter import starter_file
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default="site.toml")
-@click.option("--force", is_flag=True, help="Overwrite FILE.")
-def init(file: Path, force: bool) -> None:
-    """Write a commented start file for a site of your own."""
+@click.option("--force", is_flag=True, help="Overwrite FILE, or the drop-in.")
+@click.option("--drop-in", "drop_in_path", type=click.Path(path_type=Path, allow_dash=True), metavar="PATH",
+              help="Write the systemd drop-in for the devices of FILE to PATH (- prints it).")  # fmt: skip
+def init(file: Path, force: bool, drop_in_path: Path | None) -> None:
+    """Write a commented start file for a site of your own; with --drop-in, what systemd must open for it.
+
+    The units let the agent speak to this host alone. The drop-in belongs at
+    /etc/systemd/system/skadi.service.d/10-devices.conf
+    """
+    if drop_in_path is not None:
+        _drop_in(file, drop_in_path, force)
+        return
+    _write_new(file, starter_file(), force)
+    click.echo(f"wrote {file}; next: edit the devices (skadi scan writes them for you), then"
+               f"  skadi check -c {file}", err=True)  # fmt: skip
+
+
+def _drop_in(file: Path, path: Path, force: bool) -> None:
+    from agent.reach import drop_in
+
+    text, left = drop_in(load_site(file))
+    for why in left:
+        click.echo(f"skadi: {why}", err=True)
+    if str(path) == "-":
+        click.echo(text, nl=False)
+        return
+    target = path / "10-devices.conf" if path.is_dir() else path
+    _write_new(target, text, force)
+    click.echo(
+        f"wrote {target}; next: ln -sfn skadi.service.d /etc/systemd/system/skadi-release.service.d"
+        " && systemctl daemon-reload && systemctl restart skadi", err=True
+    )  # fmt: skip
+
+
+def _write_new(file: Path, text: str, force: bool) -> None:
+    """Write a file that was not there, or may be overwritten."""
     if file.exists() and not force:
         fail(f"{file} exists; choose another name, or --force to overwrite it", Exit.USAGE)
     try:
-        file.write_text(starter_file(), encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         fail(f"{file}: {error.strerror}: choose a folder you may write to")
-    click.echo(f"wrote {file}; next: edit the devices, then  skadi check -c {file}", err=True)
 
 
 @click.command()

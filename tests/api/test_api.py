@@ -143,6 +143,7 @@ def _valid(name: str, hall: House) -> dict[str, Any] | None:
     return {
         "arm": {"scope": "hall"}, "disarm": {"scope": "hall"}, "resume": {"point": point},
         "interlock.reset": {"id": "leak"}, "actions.give_back": {"point": point},
+        "commission": {"point": point},
         "actions.apply": {"changes": [{"point": point, "value": 1.0}], "reason": "test"},
         "demo.scenario": {"scenario": "leak", "action": "start"}, "alarm.ack": {"id": "kill"},
         "alarm.unshelve": {"id": "kill"}, "models.activate": {"version": 1},

@@ -7,11 +7,38 @@ from pathlib import Path
 
 import pytest
 
+from agent.reach import drop_in
+from config.loader import load_site
 from tests.peers import peer
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ["skadi.service", "skadi-release.service"]
 DROP_IN = UNITS / "skadi.service.d" / "10-devices.conf.example"
+
+
+SERIAL_SITE = """\
+config_version = 1
+[site]
+id = "t1"
+[[device]]
+id = "pump"
+protocol = "modbus-rtu"
+serial = { path = "/dev/serial/by-id/usb-1" }
+  [[device.point]]
+  id = "speed"
+  quantity = "pump_rpm_pct"
+  register = "input:0"
+  type = "uint16"
+[[device]]
+id = "crac"
+protocol = "modbus-tcp"
+host = "10.20.0.11"
+  [[device.point]]
+  id = "supply_air_c"
+  quantity = "supply_air_c"
+  register = "input:0"
+  type = "int16"
+"""
 
 
 class Unit(dict[str, list[str]]):
@@ -48,6 +75,22 @@ def test_exposure_is_at_most_one_also_with_devices_allowed(service: str, tmp_pat
     assert exposure(opened) <= 1.0
     opened.write_text((UNITS / service).read_text().replace("CapabilityBoundingSet=\n", ""))
     assert exposure(opened) > 1.0, "the figure would not notice a hole"
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_site_with_a_serial_line_stays_within_one_too(service: str, tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(SERIAL_SITE)
+    text, left = drop_in(load_site(site))
+    assert left == []
+    assert "BindPaths=/dev/serial/by-id/usb-1" in text
+    assert "IPAddressAllow=10.20.0.11" in text
+    opened = tmp_path / service
+    opened.write_text((UNITS / service).read_text() + text)
+    assert exposure(opened) <= 1.0
+    opened.write_text((UNITS / service).read_text() + text + "PrivateDevices=no\n")
+    assert exposure(opened) > 1.0, "what the drop-in avoids would not be noticed"
 
 
 @pytest.mark.peer
