@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.lessons import Observed, learn, stacked
-from agent.rehearse import Rehearsal, Rehearsed
+from agent.rehearse import Rehearsal, Rehearsed, in_memory
 from agent.training import TrainOptions, train_in_worker
 from config.site import Point
 from control.context import Commands, Context, follow
@@ -40,7 +40,7 @@ async def observe_plant(
     plan: Rehearsal, progress: Callable[[float], None] | None = None
 ) -> Observed:
     """Run a plant untouched, then walk its knobs; collect what training needs."""
-    with tempfile.TemporaryDirectory(prefix="skadi-train-") as folder:
+    with tempfile.TemporaryDirectory(prefix="skadi-train-", dir=in_memory()) as folder:
         run = Rehearsed(plan, Path(folder))
         try:
             return await _collect(run, plan.hours, progress)

@@ -5,6 +5,7 @@ defaults, stretched where the plant's native step is longer.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from config.addresses import NamedAddress
@@ -50,8 +51,14 @@ class PlantError(Exception):
     """A plant that does not keep its contract. The message names the point and what to do."""
 
 
-def plant_site(points: Iterable[PlantPoint], step_s: float, name: str = "rehearsal") -> Site:
-    """Make a closed-loop, fully armed, simulated site of a plant's points."""
+def plant_site(points: Iterable[PlantPoint], step_s: float, like: Site | None = None) -> Site:
+    """Make a closed-loop, fully armed, simulated site of a plant's points.
+
+    like: a real site whose limits, cadence and choices hold here too, and whose write limits hold
+    for points of the same key; times are stretched to the plant's step.
+    """
+    if like is not None and all(d.protocol == "plant" for d in like.devices):
+        return like  # made here before
     by_device: dict[str, list[Point]] = {}
     slowest_s = max(15.0, 3.0 * step_s)
     listed = list(points)
@@ -63,14 +70,29 @@ def plant_site(points: Iterable[PlantPoint], step_s: float, name: str = "rehears
         Device(id=d, protocol="plant", points=tuple(ps), poll_interval_s=step_s)
         for d, ps in by_device.items()
     )
-    lease_s = max(900.0, 4.0 * step_s)
-    return Site(
-        id=name, area="hall", timezone="UTC", simulated=True, devices=devices,
+    limits = like.limits if like else LimitsSection(max_changes_at_once=12)
+    stretched = {"lease_s": max(limits.lease_s, 4.0 * step_s),
+                 "release_after_s": max(limits.release_after_s, 3.0 * step_s)}  # fmt: skip
+    made = Site(
+        id=like.id if like else "rehearsal", area="hall", timezone="UTC", simulated=True, devices=devices,
         agent=AgentSection(mode="closed_loop", armed=("hall",), stale_after_s=slowest_s, poll_interval_s=step_s),
         loops=LoopsSection(), ims=ImsSection(), mms=MmsSection(), optimizer=OptimizerSection(),
-        limits=LimitsSection(lease_s=lease_s, release_after_s=max(60.0, 3.0 * step_s), max_changes_at_once=12),
-        history=HistorySection(), mqtt=None, api=None,
+        limits=limits.model_copy(update=stretched), history=HistorySection(), mqtt=None, api=None,
     )  # fmt: skip
+    return _as(made, like) if like else made
+
+
+def _as(made: Site, like: Site) -> Site:
+    """A made site with the cadence, choices and write limits of a real one."""
+    known = {key: p.writable for key, p in like.points.items() if p.writable is not None}
+    devices = tuple(
+        replace(d, points=tuple(
+            replace(p, writable=known[p.key]) if p.writable and p.key in known else p for p in d.points
+        ))
+        for d in made.devices
+    )  # fmt: skip
+    return replace(made, devices=devices, loops=like.loops, ims=like.ims, mms=like.mms,
+                   optimizer=like.optimizer)  # fmt: skip
 
 
 def _device(point_id: str) -> str:

@@ -84,7 +84,26 @@ def run_reference(
         result = oracle(_coarse(plan), start, cache, progress)
     else:
         result = play_all([Trial(plan, name)], cache, 1, progress)[0].result
-    return result | {"controller": name, "wall_s": round(stopwatch_s() - started_s, 2)}
+    result = result | {"controller": name, "wall_s": round(stopwatch_s() - started_s, 2)}
+    if cache is not None:
+        cache.keep(name, plan, result)
+    return result
+
+
+def captured(plan: Rehearsal, result: Mapping[str, Any], cache: Cache) -> float | None:
+    """The share of the oracle's saving (else the best constant's) over the fixed baseline that a
+    result has; None where those were not run on this plan before, or save nothing."""
+    fixed = cache.summary("fixed", plan)
+    best = cache.summary("oracle", plan) or cache.summary("best-constant", plan)
+    if fixed is None or best is None or not cost(fixed) > cost(best):
+        return None
+    return (cost(fixed) - cost(result)) / (cost(fixed) - cost(best))
+
+
+def cost(result: Mapping[str, Any]) -> float:
+    """Wh/prompt where there are prompts, else kWh: what is compared."""
+    per = result["wh_per_prompt"]
+    return float(result["total_kwh"] if per is None else per)
 
 
 def best_constant(

@@ -112,7 +112,7 @@ def _rollout(bench: Bench, held: Mapping[tuple[str, ...], float]) -> tuple[int, 
     """(steps over a limit, Wh/prompt or kWh) of holding these for AHEAD_S, on a copy."""
     plant = copy.deepcopy(bench.plant)
     step_s = plant.step_s
-    trial = Bench(plant, max(1, round(ROLL_TICK_S / step_s)) * step_s, bench.site)
+    trial = Bench(plant, max(1, round(ROLL_TICK_S / step_s)) * step_s, bench.site, rolled=True)
     values = {name: v for ids, v in held.items() for name in ids}
     for i in range(max(1, math.ceil(AHEAD_S / trial.tick_s))):
         try:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,15 @@ class Played:
 
 
 class Bench:
-    """A plant, the arithmetic over its readings, and its time. Shared by runs and roll-outs."""
+    """A plant, the arithmetic over its readings, and its time. rolled: it has run already."""
 
-    def __init__(self, plant: Plant, tick_s: float, site: Site | None = None) -> None:
-        self.plant, self.tick_s = plant, tick_s
-        self.site = site or plant_site(plant.points(), tick_s)
+    def __init__(
+        self, plant: Plant, tick_s: float, site: Site | None = None, rolled: bool = False
+    ) -> None:
+        self.plant, self.tick_s, self.rolled = plant, tick_s, rolled
+        self.site = (
+            site if rolled and site is not None else plant_site(plant.points(), tick_s, site)
+        )
         self.scene = Scene(tuple(plant.points()), self.site.limits.inlet_max_c)
         self.layout = Layout(self.site)
         points = list(self.site.points.values())
@@ -90,7 +94,9 @@ class Bench:
     def step(self, setpoints: Mapping[str, float]) -> int:
         """One tick; how many set points changed. Raises StopIteration at the plant's end."""
         changed = {k: v for k, v in setpoints.items() if self._held.get(k) != v}
-        readings = self.plant.step(self.tick_s, changed)
+        # As in the rehearsal, the first readings are those of the plant's own step.
+        dt_s = self.tick_s if self.readings or self.rolled else self.plant.step_s
+        readings = self.plant.step(dt_s, changed)
         if not isinstance(readings, Mapping):
             raise PlantError(f"step() returned {type(readings).__name__}, not a mapping of readings")  # fmt: skip
         self.readings = readings
@@ -99,9 +105,9 @@ class Bench:
         values = np.array([math.nan if v is None else float(v) for v in got])
         with np.errstate(invalid="ignore"):
             values[~((values >= self._low) & (values <= self._high))] = math.nan
-        now_s = START_S + self.tally.elapsed_s + self.tick_s
+        now_s = START_S + self.tally.elapsed_s + dt_s
         age_s = np.zeros(len(values))
-        self.tally.step(Snapshot(now_s, self.layout.index, values, values, age_s), self.tick_s)
+        self.tally.step(Snapshot(now_s, self.layout.index, values, values, age_s), dt_s)
         return len(changed)
 
 
@@ -167,6 +173,15 @@ class Cache:
             return Played(body["result"], body["hours_kwh"], body["hours_over"])
         except (OSError, ValueError, KeyError, TypeError):
             return None  # made anew, and written over
+
+    def summary(self, name: str, plan: Rehearsal) -> dict[str, Any] | None:
+        """What a reference controller gave on this plan, where it was run before."""
+        played = self.get(Trial(replace(plan, controller=name, model=None), name, "summary"))
+        return played.result if played else None
+
+    def keep(self, name: str, plan: Rehearsal, result: dict[str, Any]) -> None:
+        """Remember what a reference controller gave on this plan."""
+        self.put(Trial(replace(plan, controller=name, model=None), name, "summary"), Played(result))
 
     def put(self, trial: Trial, played: Played) -> None:
         """Remember a run; whole or not at all."""

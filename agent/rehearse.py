@@ -6,6 +6,7 @@ due time. Says what happened as one result, from readings alone.
 """
 
 import importlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ class Rehearsed:
         self.plant = load_plant(plan.plant, plan.plant_args)
         self.wire = PlantWire(self.plant)
         self.tick_s = _tick(plan.tick_s, self.plant.step_s)
-        self.site = plan.site or plant_site(self.plant.points(), self.tick_s)
+        self.site = plant_site(self.plant.points(), self.tick_s, plan.site)
         self.clock = VirtualClock(START_S)
         self.journal = Journal(folder / "journal.db")
         self.drivers = {d.id: PlantDriver(d, self.wire) for d in self.site.devices}
@@ -81,17 +82,19 @@ class Rehearsed:
 
     async def tick(self) -> bool:
         """Advance one tick: plant, readings, due loops. False: the plant has ended."""
+        # The first readings are those of the plant's own step, before anything is asked of it.
+        dt_s = self.tick_s if self.wire.readings else self.plant.step_s
         try:
-            self.wire.step(self.tick_s)
+            self.wire.step(dt_s)
         except StopIteration:
             return False
-        self.clock.advance(self.tick_s)
+        self.clock.advance(dt_s)
         now_s = self.clock.now_s()
         for driver in self.drivers.values():
             self.agent.take(driver.device, await driver.read(now_s))
         if self.plan.controller == "skadi":
             await self._loops(now_s)
-        self.tally.step(self.agent.snapshot(), self.tick_s)
+        self.tally.step(self.agent.snapshot(), dt_s)
         return True
 
     async def _loops(self, now_s: float) -> None:
@@ -126,10 +129,16 @@ def _tick(wanted_s: float, step_s: float) -> float:
     return max(1, round(floor_s / step_s)) * step_s
 
 
+def in_memory() -> str | None:
+    """A folder that costs no disk: a rehearsal's journal is as real as any, but nobody needs it
+    after a power cut. None: wherever temporary files go."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 async def rehearse(plan: Rehearsal, progress: Progress | None = None) -> dict[str, Any]:
     """Rehearse and return the result as plain JSON values."""
     started_s = stopwatch_s()
-    with tempfile.TemporaryDirectory(prefix="skadi-rehearse-") as folder:
+    with tempfile.TemporaryDirectory(prefix="skadi-rehearse-", dir=in_memory()) as folder:
         run = Rehearsed(plan, Path(folder))
         try:
             await run.run(plan.hours, progress)
@@ -139,11 +148,13 @@ async def rehearse(plan: Rehearsal, progress: Progress | None = None) -> dict[st
             run.close()
     counts = run.agent.counts
     result |= {
-        "plant": plan.plant, "controller": plan.controller,
+        "plant": plan.plant, "controller": plan.controller, "captured": None,
         "writes": run.wire.writes, "rollbacks": counts.rollbacks,
         "readbacks_confirmed": counts.confirmed, "protective_moves": counts.protective,
         "wall_s": round(stopwatch_s() - started_s, 2),
     }  # fmt: skip
+    if (chart := run.agent.control.chart) is not None:
+        result["own_estimate"] = {"saved_kwh": chart.saved_kwh, "doubt_kwh": chart.doubt_kwh}
     if callable(truth):
         result["truth"] = truth()
     return result

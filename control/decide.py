@@ -10,7 +10,17 @@ outcomes to `control.leases`.
 
 from dataclasses import dataclass, replace
 
-from control import fast_loop, interlocks, leases, resume, signals, slow_loop, slow_model, verify
+from control import (
+    fast_loop,
+    interlocks,
+    leases,
+    resume,
+    signals,
+    slow_chart,
+    slow_loop,
+    slow_model,
+    verify,
+)
 from control import monitor as monitoring
 from control.features import worst_inlets
 from control.guardrails import Case, judge, objections
@@ -21,6 +31,7 @@ from control.moves import Knob, knobs
 from control.predict import View
 from control.sensors import Probes, believed, look
 from control.signals import Signals
+from control.slow_chart import Steered
 from control.slow_loop import Candidate
 from control.state import NEVER, ControlState
 from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
@@ -32,19 +43,26 @@ WAITING = frozenset({"rate", "deadband", "at_once"})  # not yet: no refusal wort
 
 @dataclass(frozen=True)
 class Setting:
-    """What doesn't change between ticks: the compiled site, its knobs, the trained monitor."""
+    """What doesn't change between ticks: the compiled site, its knobs, the trained monitor.
+
+    steered: the kinds of setpoint that the chart steers; knobs: the others.
+    """
 
     layout: Layout
     knobs: tuple[Knob, ...]
     monitor: Monitor | None
     signals: Signals
     probes: Probes
+    steered: Steered | None = None
 
     @staticmethod
     def of(layout: Layout, monitor: Monitor | None) -> "Setting":
         """Compile a setting."""
-        every = knobs(layout, layout.site.optimizer.moves)
-        return Setting(layout, every, monitor, Signals(layout), Probes.of(layout))
+        every, seen = knobs(layout, layout.site.optimizer.moves), Signals(layout)
+        steered = slow_chart.steered(layout, seen, every)
+        if steered is not None:
+            every = tuple(k for k in every if k.quantity not in slow_chart.STEERED)
+        return Setting(layout, every, monitor, seen, Probes.of(layout), steered)
 
     def case(self, snapshot: Snapshot, state: ControlState) -> Case:
         """What the guardrails look at."""
@@ -56,7 +74,7 @@ class Setting:
         averages, belief = case.state.averages, case.state.belief
         if averages is None or belief is None:
             return None
-        return View(case, self.signals, *averages, belief)
+        return View(case, self.signals, *averages, belief, case.state.chart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,10 @@ def slow(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
     if view is not None and whole:
         view = replace(view, case=case)
         ranked = slow_loop.candidates(view, setting.knobs)
+        if setting.steered is not None and state.chart is not None:
+            chart, moves = slow_chart.steer(view, setting.steered, state.chart)
+            state = replace(state, chart=chart)
+            ranked = sorted([*moves, *ranked], key=lambda c: -c.score_kw)
         busy = {case.point(e.point).equipment for e in undone}
         busy |= {case.point(k).equipment for k in leases.of_persons(state)}
         verdicts = _chosen(view, ranked, cycle, busy)
@@ -169,7 +191,10 @@ def made(
 ) -> ControlState:
     """The state after a slow move was carried out whole: its effect will be judged."""
     case = setting.case(snapshot, state)
-    return verify.watch(setting.view(case), case, setting.knobs, proposal)
+    state = verify.watch(setting.view(case), case, setting.knobs, proposal)
+    if setting.steered is None:
+        return state
+    return slow_chart.watched(setting.steered, snapshot, state, proposal)
 
 
 def explain(
@@ -188,7 +213,11 @@ def _learned(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contr
         belief = slow_model.prior(hall, places, snapshot.now_s)
     else:
         belief = slow_model.updated(state.belief, hall, places, snapshot.now_s)
-    return replace(state, window=None, averages=(hall, places), belief=belief)
+    chart = state.chart
+    if setting.steered is not None:
+        chart = slow_chart.charted(setting.steered, chart, snapshot, hall, places)
+    window = signals.begin(setting.signals, snapshot.now_s)
+    return replace(state, window=window, averages=(hall, places), belief=belief, chart=chart)
 
 
 def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tuple[Verdict, ...]]:

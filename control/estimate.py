@@ -39,11 +39,14 @@ class Gaussian:
         return float(x @ self.mean), math.sqrt(max(float(x @ self.cov @ x), 0.0))
 
 
-def learn(belief: Gaussian, x: F64, y: float, noise: float, steps: float = 1.0) -> Gaussian:
+def learn(
+    belief: Gaussian, x: F64, y: float, noise: float, steps: float = 1.0, jumps: bool = False
+) -> Gaussian:
     """Update with one measurement y = x · coefficients ± noise, `steps` after the last one.
 
     A measurement far outside of what was believed possible makes coefficients uncertain again,
-    so that a changed hall is learned anew. Returns the belief unchanged for a y that is NaN.
+    so that a changed hall is learned anew; where it `jumps`, the first coefficient takes the jump
+    and the others keep what they have learned. Returns the belief unchanged for a y that is NaN.
     """
     if not np.isfinite(y) or not np.isfinite(x).all():
         return belief
@@ -52,6 +55,9 @@ def learn(belief: Gaussian, x: F64, y: float, noise: float, steps: float = 1.0) 
     spread = float(x @ cov @ x) + noise**2
     if (y - expected) ** 2 > SURPRISE**2 * spread:
         cov = _bounded(cov * DOUBT_GROWS, belief.sigma)
+        if jumps:
+            cov[0, :] = cov[:, 0] = 0.0
+            cov[0, 0] = (y - expected) ** 2
         spread = float(x @ cov @ x) + noise**2
     gain = cov @ x / spread
     mean = belief.mean + gain * (y - expected)

@@ -23,7 +23,8 @@ from control.types import Change, Kind, Proposal
 
 F64 = NDArray[np.float64]
 
-NEAR_LIMIT_K = 1.0
+NEAR_LIMIT_K = 1.0  # where it rises
+STEADY_NEAR_K = 0.5  # where it stands: what sensors and a moment's delay may add
 HEADROOM_K = 2.5  # an inlet this far below its limit needs no more pre-cooling, nor less work
 HORIZON_S = 120.0  # how far ahead an inlet is predicted: what cooling needs to arrive
 FAST_S, SLOW_S = 20.0, 80.0  # means whose difference is the slope: short against HORIZON_S
@@ -65,9 +66,21 @@ def ahead(case: Case) -> F64:
     inlets, means = worst_inlets(case.layout, case.snapshot), case.state.inlet_trend
     if means is None or len(means) != len(inlets):
         return inlets
+    return np.fmax(inlets, means[:, 0]) + _steep(means) * HORIZON_S
+
+
+def _steep(means: F64) -> F64:
+    """How fast inlets rise in K/s, 0 where they only wander. Shape (n_racks,)."""
     slope = (means[:, 0] - means[:, 1]) / (SLOW_S - FAST_S)
-    steep = np.where(slope > STEADY_SLOPE, slope, 0.0)
-    return np.fmax(inlets, means[:, 0]) + steep * HORIZON_S
+    return np.where(slope > STEADY_SLOPE, slope, 0.0)
+
+
+def _danger_c(case: Case, racks_c: F64) -> F64:
+    """From where on each rack's predicted inlet is trouble, (n_racks,): later where it stands."""
+    means, limit_c = case.state.inlet_trend, case.layout.site.limits.inlet_max_c
+    if means is None or len(means) != len(racks_c):
+        return np.full(len(racks_c), limit_c - NEAR_LIMIT_K)
+    return np.where(_steep(means) > 0.0, limit_c - NEAR_LIMIT_K, limit_c - STEADY_NEAR_K)
 
 
 def ahead_in(case: Case, racks_c: F64, row: str) -> float:
@@ -79,18 +92,21 @@ def ahead_in(case: Case, racks_c: F64, row: str) -> float:
 def troubles(case: Case, tau_fast: float | None) -> list[Trouble]:
     """The rows in trouble now, worst first."""
     racks_c = ahead(case)
+    over_c = racks_c - _danger_c(case, racks_c)
     found = []
     for row in case.layout.rows:
-        worst_c = ahead_in(case, racks_c, row)
-        if graded := _grade(case, row, worst_c, tau_fast):
+        worst_c, near = ahead_in(case, racks_c, row), ahead_in(case, over_c, row) >= 0.0
+        if graded := _grade(case, row, worst_c, near, tau_fast):
             found.append(Trouble(row, *graded, worst_c))
     return sorted(found, key=lambda t: (-t.grade, t.row))
 
 
-def _grade(case: Case, row: str, worst_c: float, tau_fast: float | None) -> tuple[int, str] | None:
+def _grade(
+    case: Case, row: str, worst_c: float, near: bool, tau_fast: float | None
+) -> tuple[int, str] | None:
     limit_c = case.layout.site.limits.inlet_max_c
     finding = case.state.findings.get(f"row:{row}")
-    if worst_c >= limit_c - NEAR_LIMIT_K:
+    if near:
         return 3, f"inlet predicted {worst_c:.1f} degC, limit {limit_c:g}"
     heat = finding.heat if finding is not None and tau_fast is not None else 0.0
     hot = HOT if row not in case.state.incident_s else WARM  # an incident lasts until it is over

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from control.chart import Chart
 from control.guardrails import Case
 from control.moves import Knob
 from control.signals import AIR_KNOBS, HALL, PLACE, SERVER_RAMP_C, Signals
@@ -36,6 +37,7 @@ class View:
     hall: F64
     places: F64
     belief: Belief
+    chart: Chart | None = None
 
     @cached_property
     def total_kw(self) -> float:

@@ -21,6 +21,7 @@ F64 = NDArray[np.float64]
 HALL: tuple[str, ...] = (
     "total_kw", "it_kw", "cooling_kw", "prompts_ps", "outdoor_c", "fan_cube", "pump_cube", "air_c",
     "water_c", "batch_ms", "inlet_c", "hot_k", "latency_ms", "admission_pct",
+    "humidity_pct",
 )  # fmt: skip
 PLACE: tuple[str, ...] = (
     "inlet_c",  # the worst
@@ -71,6 +72,7 @@ class Signals:
             _readable(points, "chilled_water_c") or _knobs(points, "chilled_water_setpoint_c")
         )
         self._batch = self._at(_knobs(points, "batch_window_ms"))
+        self._humidity = self._at(_readable(points, "outdoor_humidity_pct"))
         self._admission = self._at(_knobs(points, "admission_pct"))
         self._by_place = {
             "fan_pct": self._grouped(fans),
@@ -99,6 +101,7 @@ class Signals:
             _mean((snapshot.take(self._pumps) / 100.0) ** 3),
             _mean(air), _mean(snapshot.last[self._water]), _mean(snapshot.last[self._batch]),
             _mean(inlets), _mean(hot), _max(latency), _mean(snapshot.last[self._admission]),
+            _mean(snapshot.take(self._humidity)),
         ])  # fmt: skip
         return hall, self._read_places(snapshot, inlets, hot, air)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from control.chart import Chart
 from control.modes import Modes
 from control.monitor import MonitorState
 from control.sensors import Looked
@@ -54,7 +55,8 @@ class Verification:
     """A change whose effect is judged when it has settled: what stood before, what was promised.
 
     row: the one row it acts in, or None; shift: what it changed in the hall's averages;
-    others_k: by row, what moves made since should have done to its inlets.
+    others_k: by row, what moves made since should have done to its inlets; levels: before and
+    after, of a move that the chart steers.
     """
 
     proposal: Proposal
@@ -64,6 +66,7 @@ class Verification:
     shift: Shift
     effect: Effect
     others_k: Mapping[str, float] = field(default_factory=dict)
+    levels: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class ControlState:
     (n_racks, 2) each inlet's fast and slow mean, at trend_s. aftercare: row -> until when its work is left alone.
     incident_s: row -> since when the fast loop cools it; calm_s: since when work may come back
     (None: not yet). window: sums since the slow loop's last look, averages: (hall, places) at it.
-    moved: knob -> its last move.
+    moved: knob -> its last move. chart: what steers a hall of few kinds of setpoint.
     """
 
     modes: Modes
@@ -125,6 +128,7 @@ class ControlState:
     window: Window | None = None
     averages: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     belief: Belief | None = None
+    chart: Chart | None = None
     moved: Mapping[str, Moved] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()  # points that are being written right now
     seed: int = 0

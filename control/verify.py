@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from control.chart import effect_kw
 from control.fast_loop import HOT
 from control.guardrails import Case
 from control.leases import hottest_c
@@ -78,11 +79,21 @@ def verify(case: Case, view: View | None) -> list[Judgement]:
 
 def _judge(case: Case, view: View | None, v: Verification) -> Judgement:
     now_c = _hottest(case, v.row)
-    realised, doubt = (
-        power_kw(view.belief, view.hall, v.shift) if view is not None else (np.nan, np.nan)
-    )
-    undo = _warmer(case, v, now_c) or _dearer(v, realised, doubt)
-    return Judgement(v, now_c, realised, undo)
+    realised, doubt = _realised(view, v)
+    if v.levels is not None:
+        # The chart weighs all levels anew, inlets first: what is dear or too warm it leaves itself.
+        return Judgement(v, now_c, realised, None)
+    return Judgement(v, now_c, realised, _warmer(case, v, now_c) or _dearer(v, realised, doubt))
+
+
+def _realised(view: View | None, v: Verification) -> tuple[float, float]:
+    """(mean, 1-sigma) in kW of what a move has done, by what was learned since."""
+    if view is None:
+        return np.nan, np.nan
+    if v.levels is None or view.chart is None:
+        return power_kw(view.belief, view.hall, v.shift)
+    mean, sigma = effect_kw(view.chart, v.levels[0], v.levels[1][None])
+    return float(mean[0]), float(sigma[0])
 
 
 def _hottest(case: Case, row: str | None) -> float:

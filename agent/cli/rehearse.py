@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import click
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import json_option
 from agent.plantsite import PlantError
-from agent.references import REFERENCES, run_reference
+from agent.references import REFERENCES, captured, run_reference
 from agent.references_run import Cache
 from agent.rehearse import ALIASES, Progress, Rehearsal
 from agent.rehearse import rehearse as run_rehearsal
+from config.loader import load_site
 from control.monitor import Trained
 
 
@@ -37,6 +39,19 @@ from control.monitor import Trained
     show_default=True,
     help="Skadi, or what it is measured against: physics alone.",
 )
+@click.option(
+    "-c",
+    "--config",
+    "site_path",
+    type=click.Path(path_type=Path),
+    help="A site file: its limits, cadence, choices and write limits hold on the plant.",
+)
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    help="Write the result here too: FILE.json, else one page of HTML.",
+)
 @click.option("--model", "model_path", type=click.Path(path_type=Path), help="A trained IMS model.")
 @click.option(
     "--train-hours", type=float, default=0.0, help="Train IMS first on so many nominal hours."
@@ -47,7 +62,8 @@ from control.monitor import Trained
 @json_option
 def rehearse(
     plant: str, plant_args: tuple[str, ...], scenario: str | None, hours: float, seed: int,
-    controller: str, model_path: Path | None, train_hours: float, train_to: Path | None, as_json: bool,
+    controller: str, site_path: Path | None, report_path: Path | None, model_path: Path | None,
+    train_hours: float, train_to: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the whole agent against a plant in virtual time: days in seconds, by seed."""
     from agent.logs import configure
@@ -62,23 +78,43 @@ def rehearse(
             train_to.write_text(json.dumps(model.to_dict()), encoding="utf-8")
             click.echo(f"wrote {train_to}", err=True)
             return
-        plan = Rehearsal(plant, arguments, hours, controller, model=model)
+        site = load_site(site_path) if site_path is not None else None
+        plan = Rehearsal(plant, arguments, hours, controller, site, model)
         with _progress("rehearsing", as_json) as progress:
             result = _run(plan, progress)
     except PlantError as error:
         fail(str(error))
     result |= {"scenario": scenario or "default", "seed": seed}
+    if report_path is not None:
+        _write(report_path, result)
     print_json(result) if as_json else _show(result)
     if any(result["violation_steps"].values()):
         raise click.exceptions.Exit(int(Exit.FAILURE))
 
 
 def _run(plan: Rehearsal, progress: Progress | None) -> dict[str, Any]:
-    if plan.controller == "skadi":
-        return asyncio.run(run_rehearsal(plan, progress))
     # Somebody's own plant may depend on anything: only ours are remembered between calls.
     cache = Cache() if plan.plant in ALIASES else None
+    if plan.controller == "skadi":
+        result = asyncio.run(run_rehearsal(plan, progress))
+        return result | {"captured": captured(plan, result, cache) if cache else None}
     return run_reference(plan.controller, plan, progress, cache=cache, workers=os.cpu_count() or 1)
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """The result as JSON, or as a page that opens without a network."""
+    text = json.dumps(result, indent=1)
+    if path.suffix != ".json":
+        cells = "".join(
+            f"<tr><th>{escape(k)}<td>{escape(json.dumps(v))}" for k, v in result.items()
+        )
+        text = (
+            f"<!doctype html><meta charset=utf-8><title>Rehearsal</title><table>{cells}</table>\n"
+        )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"--report {path}: {error.strerror}")
 
 
 def _arguments(

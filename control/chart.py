@@ -1,0 +1,349 @@
+"""The chart: where a hall's setpoints should stand, for halls steered by a few kinds of setpoint.
+
+Every quarter of an hour what was seen goes into a learned response (control.response); then all
+levels of each kind of setpoint are weighed over their whole envelope, here, in this weather,
+under this load. The best is the target, doubt counting for a level (an upper confidence bound), so that
+what is not known is tried where it may pay, and only while trying takes a small share of the
+time. The level a hall was found at is among those weighed: where nothing pays, it goes back.
+Knows how far inlets stand above their air, and how far they may still rise. Decides targets;
+control.slow_chart makes moves of them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control.estimate import Gaussian, learn
+from control.response import AROUND, Kernel, Response, Seen, chosen, fitted, wet_bulb_c
+from control.signals import AIR_KNOBS, HALL, PLACE
+from control.slow_model import split
+
+F64 = NDArray[np.float64]
+
+BLOCK_S = 900.0
+LAG_S = 900.0  # air, slab and steel follow a setpoint in about this; water too
+UNSETTLED = 0.03  # of a family's range: a level this far from where it has settled is rough by 1
+FIRST_CHOICE = 16  # blocks: before, the sizes of things are what they usually are
+MOST_SEEN = 240
+RECENT = 48  # the latest are never merged
+OPTIMISM = 0.5  # sigmas of doubt that count for a level
+BEYOND = 0.2  # of its range: how far beyond what was seen a target may be
+EXPLORING_MOST, EXPLORING_FREE_S = 0.04, 4 * 3600.0  # of the time, and at first
+STEPS = 26  # levels weighed over a family's range, at least half a unit apart
+ARRIVED = 0.06  # of its range: a target this near is reached; until then it stands
+ARRIVE_S = 7200.0  # at most
+DAY_S = 86_400.0
+PEAK_HOURS = 48
+ALIKE_K, FALLING_K = 3.0, 0.1
+UNKNOWN_K = 1.0  # what a hall's first day may still add to its inlets, falling to 0 over it
+RAMP_C = 25.0  # server fans ramp above (device facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of setpoint: its range over the site, what it is in."""
+
+    quantity: str
+    low: float
+    high: float
+    degrees: bool
+
+    @property
+    def span(self) -> float:
+        """Its range."""
+        return max(self.high - self.low, 1e-6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """A block under way."""
+
+    s: float
+    kw: F64  # (2,): sum over time of what is steered and of the rest
+    kw_s: F64  # (2,): the seconds they were known
+    levels: F64
+    off: float
+    around: F64
+    around_s: F64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """A level weighed: family, level, expected effect ± 1-sigma in kW."""
+
+    family: int
+    level: float
+    kw: float
+    sigma_kw: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chart:
+    """What is known and wanted. baseline, settled, target (f,): where levels were found, where they have
+    settled, where they should go; peaks (h, 1 + 2 n): by hour, each place's highest inlet over
+    its air, and that air; rest: what is not steered, by inlet, from origin_c; saved_kwh ± doubt_kwh: against the baseline, by the learned response."""
+
+    families: tuple[Family, ...]
+    since_s: float
+    at_s: float
+    baseline: F64
+    settled: F64
+    target: F64
+    sums: Sums
+    seen: Seen
+    peaks: F64
+    rest: Gaussian | None = None
+    origin_c: float = np.nan
+    inlet_c: float = np.nan
+    blocks: int = 0
+    next_choice: int = FIRST_CHOICE
+    response: Response | None = None
+    explored_s: float = 0.0
+    exploring: bool = False  # the target is there to learn
+    aimed_s: float = 0.0
+    saved_kwh: float = 0.0
+    doubt_kwh: float = 0.0
+    weighed: tuple[Choice, ...] = ()
+    fresh: bool = False  # weighed, and no target chosen yet
+
+
+def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) -> Chart:
+    """Nothing seen yet."""
+    f = len(families)
+    none = np.zeros(0)
+    seen = Seen(none, none, none, none, np.zeros((0, f)), np.zeros((0, len(AROUND))))
+    return Chart(families, now_s, now_s, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)))  # fmt: skip
+
+
+def _empty(f: int) -> Sums:
+    n = len(AROUND)
+    return Sums(0.0, np.zeros(2), np.zeros(2), np.zeros(f), 0.0, np.zeros(n), np.zeros(n))
+
+
+def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: float) -> Chart:
+    """Take in averages since the last look: hall (len(HALL),), places (n, len(PLACE)), air (n,)
+    the air setpoint of each place (0 without), levels (f,) as they stand now."""
+    dt_s = now_s - chart.at_s
+    if dt_s <= 0 or np.isnan(levels).any():
+        return chart
+    followed = chart.settled + (1.0 - np.exp(-dt_s / LAG_S)) * (levels - chart.settled)
+    middle = (chart.settled + followed) / 2.0
+    spans = np.array([f.span for f in chart.families])
+    off = float((np.abs(levels - middle) / spans).max()) / UNSETTLED
+    kw, around = _powers(hall), _around(hall, now_s)
+    s, known = chart.sums, ~np.isnan(around)
+    sums = Sums(s.s + dt_s, s.kw + dt_s * np.nan_to_num(kw), s.kw_s + dt_s * ~np.isnan(kw),
+                s.levels + dt_s * middle, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
+                s.around_s + dt_s * known)  # fmt: skip
+    # Where air was lowered, inlets are still to follow: that is no rise over it.
+    steered = np.array([f.quantity in AIR_KNOBS for f in chart.families])
+    falling = bool(((followed - levels)[steered] > FALLING_K).any())
+    over = np.where(falling, np.nan, places[:, PLACE.index("inlet_c")] - air)
+    peaks = _peaks(chart.peaks, over, air, now_s)
+    chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks)
+    chart = _learn_rest(chart, hall, kw[1], dt_s)
+    return _closed(chart) if sums.s >= BLOCK_S - 1.0 else chart
+
+
+def _powers(hall: F64) -> F64:
+    """(what setpoints steer, the rest of the total) in kW."""
+    cooling, _ = split(hall)
+    total = float(hall[HALL.index("total_kw")])
+    rest = total - cooling if np.isfinite(total) else float(hall[HALL.index("it_kw")])
+    return np.array([cooling, rest])
+
+
+def _around(hall: F64, now_s: float) -> F64:
+    at = dict(zip(HALL, hall.tolist(), strict=True))
+    load = at["it_kw"] if np.isfinite(at["it_kw"]) else at["prompts_ps"]
+    wet = wet_bulb_c(at["outdoor_c"], at["humidity_pct"])
+    # The day's clock stands in for a load that is not measured.
+    hour = 2.0 * np.pi * now_s / DAY_S if not np.isfinite(load) else np.nan
+    return np.array([at["outdoor_c"], wet, load, np.cos(hour), np.sin(hour)])
+
+
+def _peaks(old: F64, over: F64, air: F64, now_s: float) -> F64:
+    """Each place's highest inlet over its air setpoint and that setpoint, an hour a row."""
+    hour, n = now_s // 3600.0, len(over)
+    if not len(old) or old[-1, 0] != hour:
+        return np.vstack([old, np.r_[hour, over, air]])[-PEAK_HOURS:]
+    last = old[-1, 1:].reshape(2, n)
+    higher = (over > last[0]) | np.isnan(last[0])
+    now = np.where(higher, np.stack([over, air]), last)
+    return np.vstack([old[:-1], np.r_[hour, now.ravel()]])
+
+
+def rise_k(chart: Chart, places: F64, air: F64) -> F64:
+    """How far each place's inlet may still rise over its air, from what it has done in two days at
+    setpoints like these (colder ones are held less well). (n,)"""
+    n = len(air)
+    over = places[:, PLACE.index("inlet_c")] - air
+    peak, at = chart.peaks[:, 1 : n + 1], chart.peaks[:, n + 1 :]
+    alike = np.where(np.abs(at - air) <= ALIKE_K, peak, np.nan)
+    with np.errstate(invalid="ignore"):
+        rise = np.fmax.reduce(alike, axis=0, initial=-np.inf) - over
+    unknown = UNKNOWN_K * max(0.0, 1.0 - (chart.at_s - chart.since_s) / DAY_S)
+    likely: F64 = np.maximum(np.nan_to_num(rise, neginf=0.0), 0.0) + unknown
+    return likely
+
+
+def _learn_rest(chart: Chart, hall: F64, rest_kw: float, dt_s: float) -> Chart:
+    """What is not cooling answers to the inlet: leakage, and server fans beyond RAMP_C."""
+    inlet, hot = (float(hall[HALL.index(k)]) for k in ("inlet_c", "hot_k"))
+    if not np.isfinite([rest_kw, inlet, hot]).all() or rest_kw <= 0:
+        return chart
+    if chart.rest is None:
+        shares = ((1.0, 0.3, 0.001), (0.003, 0.003, 0.00003), (0.01, 0.006, 0.0001))
+        mean, sigma, wander = np.array(shares).T * rest_kw
+        rest = Gaussian.prior(mean, sigma, wander)
+        return replace(chart, rest=rest, origin_c=inlet, inlet_c=inlet)
+    x = np.array([1.0, inlet - chart.origin_c, hot])
+    rest = learn(chart.rest, x, rest_kw, 0.0005 * rest_kw, dt_s / 120.0, jumps=True)
+    return replace(chart, rest=rest, inlet_c=inlet)
+
+
+def _closed(chart: Chart) -> Chart:
+    """A block has ended: remember it, choose anew."""
+    s, f = chart.sums, len(chart.families)
+    chart = replace(chart, sums=_empty(f))
+    if s.kw_s[0] < s.s / 3.0:
+        return chart
+    with np.errstate(invalid="ignore"):
+        around = np.where(s.around_s > 0, s.around / s.around_s, np.nan)
+    if len(chart.seen):
+        around = np.where(np.isnan(around), chart.seen.around[-1], around)
+    seen = _with(chart.seen, chart.at_s - s.s / 2.0, s, around)
+    chart = replace(chart, seen=_thinned(seen, chart.families), blocks=chart.blocks + 1)
+    return _chosen(_fitted(chart), s.s / 3600.0)
+
+
+def _with(seen: Seen, at_s: float, s: Sums, around: F64) -> Seen:
+    return Seen(
+        np.r_[seen.at_s, at_s], np.r_[seen.weight, 1.0], np.r_[seen.rough, s.off / s.s],
+        np.r_[seen.kw, s.kw[0] / s.kw_s[0]], np.vstack([seen.levels, s.levels / s.s]),
+        np.vstack([seen.around, around]),
+    )  # fmt: skip
+
+
+def _thinned(seen: Seen, families: tuple[Family, ...]) -> Seen:
+    """At most MOST_SEEN: the two neighbours in time that differ least become one."""
+    if len(seen) <= MOST_SEEN:
+        return seen
+    old = slice(0, len(seen) - RECENT)
+    spans = np.array([f.span for f in families])
+    axes = np.column_stack([
+        seen.at_s[old] / 7200.0, seen.levels[old] / (0.12 * spans), np.log(np.maximum(seen.rough[old], 0.3)),
+        np.nan_to_num(seen.around[old, :2]) / 3.0, np.nan_to_num(_relative(seen)[old, 2:]) / 0.15,
+    ])  # fmt: skip
+    together = seen.weight[old][1:] + seen.weight[old][:-1]
+    i = int(np.argmin((np.diff(axes, axis=0) ** 2).sum(axis=1) + 0.02 * together))
+    share = seen.weight[i : i + 2] / together[i]
+    parts = (seen.at_s, seen.rough, seen.kw, seen.levels, seen.around)
+    at_s, rough, kw, levels, around = (
+        np.concatenate([p[:i], (np.tensordot(share, p[i : i + 2], 1))[None], p[i + 2 :]]) for p in parts
+    )  # fmt: skip
+    weight = np.r_[seen.weight[:i], together[i], seen.weight[i + 2 :]]
+    return Seen(at_s, weight, rough, kw, levels, around)
+
+
+def _relative(seen: Seen) -> F64:
+    """What surrounds, the load as a share of its mean."""
+    load = seen.around[:, AROUND.index("load")]
+    known = load[~np.isnan(load)]
+    mean = float(known.mean()) if known.size else 1.0
+    out = seen.around.copy()
+    out[:, AROUND.index("load")] = load / mean if abs(mean) > 1e-9 else 0.0
+    return out
+
+
+def _fitted(chart: Chart) -> Chart:
+    degrees = np.array([f.degrees for f in chart.families])
+    seen = replace(chart.seen, around=_relative(chart.seen))
+    if chart.response is not None and chart.blocks < chart.next_choice:
+        return replace(chart, response=fitted(degrees, seen, chart.response.kernel))
+    if chart.blocks < FIRST_CHOICE:
+        return replace(chart, response=fitted(degrees, seen, Kernel()))
+    following = int(1.25 * chart.blocks) + 4
+    return replace(chart, response=chosen(degrees, seen), next_choice=following)
+
+
+def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
+    """(mean, 1-sigma) of the total in kW at each of `levels` (m, f) against `now` (f,), as things
+    are. NaN before anything was seen."""
+    if chart.response is None:
+        return np.full(len(levels), np.nan), np.full(len(levels), np.nan)
+    mean, sigma = chart.response.effects(levels, now, chart.response.seen.around[-1])
+    if chart.rest is None:
+        return mean, sigma
+    warmer = _warmer_k(chart.families, levels - now)
+    before = max(chart.inlet_c - RAMP_C, 0.0)
+    hot = np.maximum(chart.inlet_c + warmer - RAMP_C, 0.0) - before
+    x = np.column_stack([np.zeros(len(levels)), warmer, hot])
+    doubt = np.einsum("ij,jk,ik->i", x, chart.rest.cov, x)
+    return mean + x @ chart.rest.mean, np.sqrt(sigma**2 + np.maximum(doubt, 0.0))
+
+
+def _warmer_k(families: tuple[Family, ...], change: F64) -> F64:
+    """How much warmer inlets get: as much as their air; what other kinds do shows in cooling."""
+    air = [f.quantity in AIR_KNOBS for f in families]
+    return change[:, air].max(axis=1) if any(air) else np.zeros(len(change))
+
+
+def _chosen(chart: Chart, hours: float) -> Chart:
+    """Weigh every level of each family; the best is where to go, or stay."""
+    now, asked, whose = chart.settled, [], []
+    for i, family in enumerate(chart.families):
+        spacing = max(family.span / STEPS, 0.5 if family.degrees else 2.0)
+        line = np.arange(family.low, family.high + 1e-9, spacing)
+        for level in (*line, family.high, chart.baseline[i]):
+            asked.append(np.where(np.arange(len(now)) == i, level, chart.target))
+            whose.append((i, float(level)))
+    levels = np.vstack([*asked, chart.target, chart.baseline])
+    mean, sigma = effect_kw(chart, now, levels)
+    saved, doubt = float(mean[-1]), float(sigma[-1])
+    n = len(asked)
+    from_target, from_sigma = effect_kw(chart, chart.target, levels[:n])
+    choices = tuple(Choice(*w, float(k), float(s)) for w, k, s in zip(whose, from_target, from_sigma, strict=True))  # fmt: skip
+    return replace(chart, weighed=choices, fresh=True, saved_kwh=chart.saved_kwh + saved * hours,
+                   doubt_kwh=chart.doubt_kwh + doubt * hours)  # fmt: skip
+
+
+def aimed(chart: Chart, floor_kw: float, most: F64, least: F64) -> Chart:
+    """Choose the target among what was weighed, each family within least..most (f,): what inlets
+    allow. floor_kw: what a change of target must be worth."""
+    target = np.clip(chart.target, least, most)
+    if not chart.fresh:
+        return replace(chart, target=target)
+    age_s = chart.at_s - chart.since_s
+    explored_s = chart.explored_s + BLOCK_S * chart.exploring
+    allowed = explored_s <= EXPLORING_MOST * age_s + EXPLORING_FREE_S
+    optimism = OPTIMISM if allowed else 0.0
+    chart = replace(chart, fresh=False, explored_s=explored_s)
+    if _under_way(chart, optimism):
+        return replace(chart, target=target)
+    low, high = _tried(chart)
+    low, high = np.maximum(low, least) - 1e-9, np.minimum(high, most) + 1e-9
+    fit = [c for c in chart.weighed if low[c.family] <= c.level <= high[c.family]]
+    best = min(fit, key=lambda c: c.kw - optimism * c.sigma_kw, default=None)
+    if best is None or best.kw - optimism * best.sigma_kw >= -floor_kw:
+        return replace(chart, target=target, exploring=False)
+    target[best.family] = best.level
+    exploring = best.kw > min(0.0, *(c.kw for c in fit)) + floor_kw
+    return replace(chart, target=target, aimed_s=chart.at_s, exploring=exploring)
+
+
+def _tried(chart: Chart) -> tuple[F64, F64]:
+    """The levels that were seen, and a little beyond: further only when that has shown itself."""
+    beyond = BEYOND * np.array([f.span for f in chart.families])
+    return chart.seen.levels.min(axis=0) - beyond, chart.seen.levels.max(axis=0) + beyond
+
+
+def _under_way(chart: Chart, optimism: float) -> bool:
+    """Whether to go on towards the target: it is not reached, and may still be better than here."""
+    spans = np.array([f.span for f in chart.families])
+    away = float((np.abs(chart.settled - chart.target) / spans).max()) > ARRIVED
+    if not away or chart.at_s - chart.aimed_s > ARRIVE_S:
+        return False
+    kw, sigma_kw = effect_kw(chart, chart.settled, chart.target[None])
+    return bool(kw[0] - optimism * sigma_kw[0] < 0.0)

@@ -1,0 +1,68 @@
+"""Halls of one kind of setpoint and a known best one: it is found, kept, and never overshot."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.rehearse import Rehearsal, rehearse
+from control.response import Kernel, Seen, chosen, fitted, wet_bulb_c
+
+BASELINE_C, DAYS = 18.0, 2
+
+
+async def lived(best_c: str, days: int = DAYS) -> dict[str, Any]:
+    return await rehearse(Rehearsal("tests.plants.tiny:TwoZones", {"best_c": best_c}, 24.0 * days))
+
+
+@pytest.mark.parametrize(
+    ("best_c", "reachable_c"),
+    [("24", 24.0), ("15.5", 15.5), ("18", 18.0), ("27", 24.2)],
+    ids=["summer: up", "winter: down", "already best", "beyond the inlet limit"],
+)
+async def test_the_best_level_is_found_on_the_first_day_and_kept_on_the_second(
+    best_c: str, reachable_c: float
+) -> None:
+    result = await lived(best_c)
+    best_kw = 100.0 + 2.0 * (reachable_c - float(best_c)) ** 2
+    baseline_kw = 100.0 + 2.0 * (BASELINE_C - float(best_c)) ** 2
+    second_kw = result["daily_total_kwh"][1] / 24.0
+    assert second_kw <= best_kw + 0.1 * (baseline_kw - best_kw) + 0.2
+    assert result["worst_inlet_c"] <= 27.5
+    assert result["violation_steps"]["inlet"] == 0
+    assert result["rollbacks"] == 0
+
+
+async def test_where_the_baseline_is_best_it_says_that_nothing_was_saved() -> None:
+    best, better = await lived("18", 1), await lived("24", 1)
+    assert best["own_estimate"]["saved_kwh"] <= 0.0
+    assert better["own_estimate"]["saved_kwh"] > better["own_estimate"]["doubt_kwh"]
+
+
+def seen_on(kw: Any, levels: Any) -> Seen:
+    n = len(levels)
+    around = np.tile([20.0, 14.0, 1.0, np.nan, np.nan], (n, 1))
+    return Seen(900.0 * np.arange(n, dtype=np.float64), np.ones(n), np.zeros(n), np.array(kw, float), np.array(levels, float)[:, None], around)  # fmt: skip
+
+
+def test_a_ledge_is_seen_where_a_slope_would_point_away_from_it() -> None:
+    """Dearer and dearer up to 20 degC, and a third of it beyond 22: free cooling suffices."""
+    levels = np.linspace(16.0, 25.0, 37)
+    kw = np.where(levels < 22.0, 40.0 + 2.0 * (levels - 16.0), 15.0)
+    response = chosen(np.array([True]), seen_on(kw, levels))
+    mean, sigma = response.effects(np.array([[18.0], [20.0], [24.0]]), np.array([16.0]), np.array([20.0, 14.0, 1.0, np.nan, np.nan]))  # fmt: skip
+    assert mean == pytest.approx([4.0, 8.0, -25.0], abs=2.0)
+    assert mean[2] + 2.0 * sigma[2] < 0.0
+
+
+def test_far_from_what_was_seen_doubt_is_large() -> None:
+    response = fitted(np.array([True]), seen_on([50.0, 50.0, 50.0], [18.0, 18.1, 17.9]), Kernel())
+    around = np.array([20.0, 14.0, 1.0, np.nan, np.nan])
+    _, sigma = response.effects(np.array([[18.1], [26.0]]), np.array([18.0]), around)
+    assert sigma[0] < 1.0 < 5.0 < sigma[1]
+
+
+def test_wet_bulb_against_psychrometric_tables() -> None:
+    """ASHRAE Handbook, Fundamentals: 30 degC and 50 % are 22.0 degC wet; 10 degC and 80 % are 8.2."""
+    assert wet_bulb_c(30.0, 50.0) == pytest.approx(22.0, abs=0.5)
+    assert wet_bulb_c(10.0, 80.0) == pytest.approx(8.2, abs=0.5)
