@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent import lean
 from agent.clock import WallClock
 from agent.core import Agent
 from agent.health import PERIOD_S, Health
@@ -140,6 +141,7 @@ class Running:
             await self._start()
             scheduler.start()
             self.notifier.ready()
+            lean.settle()
             log.info("running", site=self.site.id, mode=self.agent.control.modes.mode.value,
                      armed=sorted(self.agent.control.modes.armed), devices=len(self.drivers),
                      points=len(self.site.points), model=bool(self.agent.setting.monitor))  # fmt: skip

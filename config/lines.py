@@ -6,6 +6,7 @@ judges the text (tomllib has parsed it before).
 """
 
 import re
+from functools import cached_property
 
 Path = tuple[str | int, ...]
 
@@ -40,11 +41,21 @@ def key_lines(text: str) -> dict[Path, int]:
     return found
 
 
-def line_of(lines: dict[Path, int], path: Path) -> int:
-    """Return the line of `path`, or of the nearest table around it."""
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 1)
+class Lines:
+    """The lines of one text, looked for when the first problem asks: most files have none."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _table(self) -> dict[Path, int]:
+        return key_lines(self._text)
+
+    def of(self, path: Path) -> int:
+        """The line of `path`, or of the nearest table around it."""
+        while path and path not in self._table:
+            path = path[:-1]
+        return self._table.get(path, 1)
 
 
 def _parts(dotted: str) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from dotenv import dotenv_values
 
 from config.checks import check_ids, check_site
 from config.errors import ConfigError, Problem
+from config.lines import Lines
 from config.lines import Path as KeyPath
-from config.lines import key_lines
 from config.resolve import Parsed, resolve_devices
 from config.schema import (
     AgentSection,
@@ -154,7 +154,7 @@ class _Loader:
             if len(raw) > MAX_BYTES:
                 raise ValueError(f"is {len(raw)} bytes; a site file has at most {MAX_BYTES}")
             text = raw.decode("utf-8")
-            return tomllib.loads(text), Source(shown, key_lines(text), ())
+            return tomllib.loads(text), Source(shown, Lines(text), ())
         except OSError as error:
             reason = f"can't be read: {error.strerror}; check the path"
             self.problems.append(Problem(shown, 1, "file", reason))
@@ -225,7 +225,7 @@ class _Loader:
                 value = text
             self.sections.setdefault(section, {})[key] = value
             source = self.section_source.setdefault(
-                section, Source(str(self.path), {(): 1}, (section,))
+                section, Source(str(self.path), Lines(""), (section,))
             )
             source.overrides[key] = name
 

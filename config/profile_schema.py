@@ -28,7 +28,7 @@ from pydantic import Field, field_validator, model_validator
 from config.quantities import QUANTITIES, units_for
 from config.schema import Section
 
-OID = r"(1|\{device\})(\.\d{1,10}){1,60}"
+OID = r"(1|\{device\})(\.[0-9]{1,10}){1,60}"
 REF = rf"^{OID}(@[0-9.{{}}-]+)?$"
 Ref = Annotated[str, Field(pattern=REF)]
 Column = Annotated[str, Field(pattern=rf"^{OID}$")]

@@ -299,7 +299,7 @@ class DeviceSection(Section):
     rack: ID | None = None
     zone: ID | None = None
     hosts: dict[str, str] | None = None  # host name in the labels -> rack
-    modules: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], ID] | None = None  # index -> rack
+    modules: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], ID] | None = None  # index -> rack
     local_address: str | None = None
     max_registers: Annotated[int, Field(ge=1, le=125)] = 125
     max_gap: Annotated[int, Field(ge=0, le=124)] = 8

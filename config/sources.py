@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from config.errors import Problem
-from config.lines import Path, line_of
+from config.lines import Lines, Path
 from config.schema import Section, closest
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ class Source:
     """A file, the lines of its keys, and the path of the table this is about."""
 
     file: str
-    lines: dict[Path, int]
+    lines: Lines
     base: Path
     overrides: dict[str, str] = field(default_factory=dict)
 
@@ -31,7 +31,7 @@ class Source:
         if path and path[0] in self.overrides:
             return Problem("environment", 1, self.overrides[str(path[0])], text)
         whole = (*self.base, *path)
-        return Problem(self.file, line_of(self.lines, whole), dotted(whole), text)
+        return Problem(self.file, self.lines.of(whole), dotted(whole), text)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ Role = Literal["viewer", "operator", "engineer"]
 class MqttSection(Section):
     """[mqtt]: the broker the agent mirrors its state to."""
 
-    url: Annotated[str, Field(pattern=r"^mqtts?://[^/\s:@]+(:\d+)?$")]
+    url: Annotated[str, Field(pattern=r"^mqtts?://[^/\s:@]+(:[0-9]+)?$")]
     username: str | None = None
     password: SecretRef | None = None
     ca_file: str | None = None
@@ -56,7 +56,7 @@ class ApiTlsSection(Section):
 class ApiSection(Section):
     """[api]: where the HTTP API listens. Beyond loopback only with TLS and tokens."""
 
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")] = (
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")] = (
         "127.0.0.1:8790"
     )
     tokens: Annotated[tuple[ApiTokenSection, ...], Field(strict=False)] = ()

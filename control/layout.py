@@ -84,8 +84,8 @@ class Layout:
         at_row = np.arange(len(self.rows))[:, None]
         self.rack_in_row = (self.row_of_rack[None, :] == at_row).astype(np.float64)
         readable = [p for p in site.points.values() if p.writable is None and not p.part]
-        self.rack_inlets = Groups.of([self._where(readable, "inlet_c", rack=r) for r in self.racks])
-        self.rack_kw = Groups.of([self._where(readable, "pdu_kw", rack=r) for r in self.racks])
+        self.rack_inlets = Groups.of(self._by(readable, "inlet_c", "rack", self.racks))
+        self.rack_kw = Groups.of(self._by(readable, "pdu_kw", "rack", self.racks))
         self.inlets = self._positions(
             [self.index[p.key] for p in readable if p.quantity == "inlet_c" and p.rack]
         )
@@ -94,7 +94,8 @@ class Layout:
             [site.device[p.device].protocol == "push" for p in site.points.values()], dtype=np.bool_
         )
         self.slew = np.array([p.max_slew_per_s for p in site.points.values()])
-        owner = {self.index[p.key]: self.racks.index(p.rack) for p in readable
+        place = {rack: i for i, rack in enumerate(self.racks)}
+        owner = {self.index[p.key]: place[p.rack] for p in readable
                  if p.quantity == "inlet_c" and p.rack is not None}  # fmt: skip
         self.rack_of_inlet = self._positions([owner.get(i, -1) for i in self.inlets.tolist()])
         read = [*(f for f in FEATURES if f not in DERIVED), "flow_lps"]
@@ -108,10 +109,10 @@ class Layout:
         self.total = self._all(readable, "total_power_kw")
         self.outdoor = self._all(readable, "outdoor_c")
         self.row_inlets = [
-            self._positions(self._where(readable, "inlet_c", row=r)) for r in self.rows
+            self._positions(g) for g in self._by(readable, "inlet_c", "row", self.rows)
         ]
         self.row_latency = [
-            self._positions(self._where(readable, "latency_p95_ms", row=r)) for r in self.rows
+            self._positions(g) for g in self._by(readable, "latency_p95_ms", "row", self.rows)
         ]
 
     def knobs(self, quantity: str, row: str | None = None) -> tuple[Point, ...]:
@@ -130,26 +131,22 @@ class Layout:
     def _row_position(self, row: str | None) -> int:
         return self.rows.index(row) if row in self.rows else -1
 
-    def _where(
-        self,
-        points: Sequence[Point],
-        quantity: str,
-        rack: str | None = None,
-        row: str | None = None,
-    ) -> list[int]:
-        return [
-            self.index[p.key]
-            for p in points
-            if p.quantity == quantity
-            and (rack is None or p.rack == rack)
-            and (row is None or p.row == row)
-        ]
+    def _by(
+        self, points: Sequence[Point], quantity: str, kind: str, names: Sequence[str]
+    ) -> list[list[int]]:
+        """The positions of a quantity's points for each of `names`, racks or rows, in one pass."""
+        found: dict[str, list[int]] = {name: [] for name in names}
+        for p in points:
+            name = getattr(p, kind)
+            if p.quantity == quantity and name is not None:
+                found[name].append(self.index[p.key])
+        return list(found.values())
 
     def _positions(self, found: Sequence[int]) -> Positions:
         return np.array(found, dtype=np.intp)
 
     def _all(self, points: Sequence[Point], quantity: str) -> Positions:
-        return self._positions(self._where(points, quantity))
+        return self._positions([self.index[p.key] for p in points if p.quantity == quantity])
 
     def _feature(self, points: Sequence[Point], quantity: str) -> Groups:
         """For each rack: its own points of a quantity, else those of its row, else the hall's."""

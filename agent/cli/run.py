@@ -23,6 +23,9 @@ def run(
     log_level: str,
 ) -> None:  # fmt: skip
     """Run the agent on a site until SIGTERM."""
+    from agent import lean
+
+    lean.begin()
     from agent.clock import WallClock
     from agent.identity import foreign_owner
     from agent.logs import configure

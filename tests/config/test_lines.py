@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.lines import key_lines, line_of
+from config.lines import Lines, key_lines
 
 TEXT = '''\
 a = 1            # 1
@@ -41,8 +41,8 @@ def test_keys_tables_and_arrays_have_their_lines() -> None:
     assert lines[("l", 0, "m")] == 12
     assert lines[("l", 0, "n", 1, "o")] == 16
     assert lines[("l", 1, "n", 0, "o")] == 20
-    assert line_of(lines, ("l", 1, "n", 0, "missing")) == 19
-    assert line_of(lines, ("nothing",)) == 1
+    assert Lines(TEXT).of(("l", 1, "n", 0, "missing")) == 19
+    assert Lines(TEXT).of(("nothing",)) == 1
 
 
 @given(st.text(alphabet="ab=[]{}\"'\n#.\\ 1", max_size=200))
