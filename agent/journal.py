@@ -105,9 +105,8 @@ class Journal:
         if self.salvaged is None and copy.get("seq", 0) <= self._last[0]:
             return
         for point, (device, lease) in copy.get("held", {}).items():
-            self._hold(
-                device, seal(copy["devices"][device]), [Lease(**{**lease, "certain": False})]
-            )
+            doubt = Lease(**{**unseal(lease), "certain": False})
+            self._hold(device, copy["devices"][device], [doubt])
             log.warning("held setpoint taken from the second copy", point=point)
 
     def _spec(self, device: Device) -> str:
@@ -256,8 +255,8 @@ class Journal:
         sql = "SELECT id, body FROM device WHERE id IN (SELECT device FROM held)"
         content = {
             "seq": seq, "before": self._last,
-            "held": {point: (device, unseal(body)) for point, device, body in held},
-            "devices": {name: unseal(body) for name, body in self._db.execute(sql)},
+            "held": {point: (device, body) for point, device, body in held},
+            "devices": dict(self._db.execute(sql)),
         }  # fmt: skip
         replace_durably(copy_path(self.path), seal(content))
 

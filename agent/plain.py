@@ -46,4 +46,14 @@ def plain(value: object, depth: int = _DEPTH) -> Any:
 
 def strict_json(value: object) -> str:
     """`value` as one line of strict JSON."""
-    return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    try:  # most values need no copy first
+        return json.dumps(value, default=_known, allow_nan=False, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError):  # not finite, no name for a key, endless
+        return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+
+
+def _known(value: object) -> Any:
+    """What the encoder does not know, one layer of it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return plain(value)
