@@ -4,7 +4,8 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 TEST_ARGS ?= -n 2
 
-.PHONY: demo test setup check lint types imports docs coverage lock clean help
+.PHONY: demo test setup check lint types imports docs lock clean help
+.PHONY: coverage mutants mutation safety soak
 SAFETY_TESTS := $(addprefix tests/safety/test_,gate.py guardrails.py journal.py release.py modes.py commands.py)
 
 help: ## what can be made
@@ -33,6 +34,9 @@ imports: .venv/.dev-ready ## who may import whom
 coverage: .venv/.dev-ready ## the safety layer is covered whole, line and branch, by its own fast tests
 	$(BIN)/coverage run --rcfile=tests/safety/coveragerc -m pytest -n 0 $(SAFETY_TESTS)
 	$(BIN)/coverage report --rcfile=tests/safety/coveragerc
+
+mutants: .venv/.dev-ready ## plant bugs in a copy of the tree; each must turn its tests red
+	$(BIN)/python -m tests.safety.mutants
 
 # Debian's python3 has no ensurepip: make the environment without pip and
 # let the system's pip install into it.

@@ -212,6 +212,9 @@ class Gate:
             log.critical("giving back without a record", points=list(values), error=str(error))
         self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, values, found)
+        for key, receipt in receipts.items():
+            if isinstance(receipt, Applied) and _overruled(found[key], driver):
+                receipts[key] = _overridden(key, found[key], "an operator's priority rules")
         outcomes = [
             Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
             for x, doubt in zip(leases, doubts, strict=True)

@@ -218,8 +218,8 @@ class Scenario:
         value: float | None = round(self.random.uniform(bounds.min, bounds.max), 2)
         if field_.cells[key].slots and 8 in (field_.cells[key].slots or {}):
             value = None
-        else:
-            self._theirs(device, key)
+        elif field_.cells[key].slots is not None or abs(value - field_.cells[key].value) > 0.05:
+            self._theirs(device, key)  # the very value that a register holds tells nobody anything
         field_.operator(key, value)
 
     def _theirs(self, device: str, only: str | None = None) -> None:

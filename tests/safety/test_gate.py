@@ -619,6 +619,20 @@ async def test_an_operators_priority_is_left_and_our_slot_is_emptied(rig: Rig) -
     assert rig.held() == {}
 
 
+async def test_an_operator_who_was_seen_is_yielded_to_though_gone_again(rig: Rig) -> None:
+    await rig.one(WATER, 8.4)
+    rig.world.fields["bms"].operator(WATER, 10.0)
+
+    def let_go(_device: str, act: str) -> None:
+        if act == "written":
+            rig.world.fields["bms"].operator(WATER, None)
+
+    rig.world.drivers["bms"].pause = let_go
+    (outcome,) = await rig.back(WATER)
+    assert outcome.receipt == Overridden(WATER, 8, 10.0, "an operator's priority rules")
+    assert set(rig.journal.latched()) == {WATER}
+
+
 async def test_undoing_under_an_operator_keeps_the_doubt(rig: Rig) -> None:
     """Our earlier value is in our slot: it is still to be taken out."""
     await rig.one(WATER, 8.4)
