@@ -78,14 +78,14 @@ def copied() -> Iterator[Path]:
         yield copy
 
 
-def run_tests(copy: Path, paths: list[str]) -> tuple[int, str]:
+def run_tests(copy: Path, paths: list[str], limit_s: float = 120.0) -> tuple[int, str]:
     """(exit code, last lines) of the tests in the copy."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
                "--no-header", "--durations=0", "--timeout=20", f"--basetemp={copy}/.tmp", *paths]  # fmt: skip
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environ, capture_output=True, text=True,
-                              timeout=120, check=False)  # fmt: skip
+                              timeout=limit_s, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
         return RED, "it never ends"
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
             print("mutants: the copy's modules are not the ones that are run", file=sys.stderr)
             return 1
         every = sorted({path for m in mutants for path in m.paths()})
-        code, last = run_tests(copy, every)
+        code, last = run_tests(copy, every, 600.0)
         if code != 0:
             print(f"mutants: red without any bug: {last}", file=sys.stderr)
             return 1
