@@ -9,12 +9,14 @@ whose intent was not durable at that instant (P3), and nothing left behind (P4).
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -39,6 +41,19 @@ SITE = make_site()
 WANTED = {"crac-a1/supply": 19.8, "crac-a2/supply": 18.2, "pump/speed": 88.0, "bms/water": 8.4,
           "router/batch": 60.0}  # fmt: skip
 TRACED = {gate.__file__, journal.__file__, sealed.__file__, executor.__file__, __file__}
+
+
+@dataclass(slots=True)
+class Points:
+    """The failpoints of one run: each line of code, when it was first and last about to run."""
+
+    first: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+
+    def reached(self, place: str, number: int) -> None:
+        """This line of code is the number-th that runs."""
+        self.first.setdefault(place, number)
+        self.last[place] = number
 
 
 class WireDriver:
@@ -85,9 +100,9 @@ def _baseline(key: str) -> float:
 LIMITS = World(Path("/nonexistent"), SITE).limits
 
 
-def child(folder: Path, keys: Sequence[str], wire_: socket.socket, at_line: int) -> int:
-    """Run the work; die at the at_line-th line. Returns how many lines there are."""
-    lines = 0
+def child(folder: Path, keys: Sequence[str], wire_: socket.socket, at_line: int) -> Points:
+    """Run the work; die at the at_line-th line. Returns all lines of code that were reached."""
+    lines, points = 0, Points()
 
     def trace(frame: FrameType, event: str, _arg: Any) -> Any:
         nonlocal lines
@@ -95,6 +110,7 @@ def child(folder: Path, keys: Sequence[str], wire_: socket.socket, at_line: int)
             return None
         if event == "line":
             lines += 1
+            points.reached(f"{frame.f_code.co_filename}:{frame.f_lineno}", lines)
             if lines == at_line:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
@@ -107,7 +123,7 @@ def child(folder: Path, keys: Sequence[str], wire_: socket.socket, at_line: int)
     doors = Gate(SITE.points, drivers, book, lambda _point: True)  # type: ignore[arg-type]
     asyncio.run(work(Executor(doors, SITE.points, clock), keys, clock))
     sys.settrace(None)
-    return lines
+    return points
 
 
 class House:
@@ -117,22 +133,22 @@ class House:
         self.folder, self.world = folder, World(folder, SITE)
         self.early: list[str] = []
 
-    def serve(self, wire_: socket.socket) -> int:
-        """Answer the child until it is gone; its number of lines, 0 when it was killed."""
+    def serve(self, wire_: socket.socket) -> Points | None:
+        """Answer the child until it is gone; the lines it has reached, None when it was killed."""
         with suppress(ConnectionError), wire_.makefile("rb") as file:
             for line in file:
                 request = json.loads(line)
-                if "lines" in request:
-                    return int(request["lines"])
+                if "first" in request:
+                    return Points(**request)
                 wire_.sendall(json.dumps(self._answer(request)).encode() + b"\n")
-        return 0
+        return None
 
     def _answer(self, request: dict[str, Any]) -> Any:
-        field = self.world.fields[request["device"]]
+        device = self.world.fields[request["device"]]
         if request["act"] == "present":
-            return {k: field.read(k, 12) for k in request["keys"]}
+            return {k: device.read(k, 12) for k in request["keys"]}
         self._look(request["values"])
-        field.write(request["values"], 12)
+        device.write(request["values"], 12)
         return {}
 
     def _look(self, values: Mapping[str, float | None]) -> None:
@@ -153,47 +169,55 @@ class House:
                 *wire.left_behind(self.world.limits, log, self.world.holds())]  # fmt: skip
 
 
-def one(folder: Path, count: int, at_line: int) -> tuple[House, int]:
-    """Kill at a line (0: not at all); then release. Returns the house and the child's lines."""
+def one(folder: Path, count: int, at_line: int) -> tuple[House, Points | None]:
+    """Kill at a line (0: not at all); then release. Returns the house and, not killed, the lines."""
     folder.mkdir()
     house, keys = House(folder), list(WANTED)[:count]
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        lines = child(folder, keys, theirs, at_line)
-        theirs.sendall(json.dumps({"lines": lines}).encode() + b"\n")
+        points = child(folder, keys, theirs, at_line)
+        theirs.sendall(json.dumps(asdict(points)).encode() + b"\n")
         os._exit(0)
     theirs.close()
     with ours:
-        lines = house.serve(ours)
+        reached = house.serve(ours)
     _, status = os.waitpid(pid, 0)
-    if lines == 0 and (not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL):
+    if reached is None and (not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL):
         house.early.append(f"the child was not killed but ended with {status}")
 
     def driver(device: Device, _environ: object) -> BridgeDriver:
         return BridgeDriver(device, house.world.fields[device.id])
 
     release.make_driver = driver  # type: ignore[assignment]
-    if lines == 0:
+    if reached is None:
         done = asyncio.run(release.release(folder / "journal.db", {}, house.world.clock))
         house.early += [f"release left {k}: {why}" for k, why in done.left.items()]
-    return house, lines
+    return house, reached
 
 
 def run(first: int, count: int, folder: Path, _jobs: int) -> Tally:
-    """Every line once for 1..5 devices (count 0), or `count` random lines from seed `first`."""
+    """Every failpoint for 1..5 devices (count 0), or `count` random instants from seed `first`."""
     tally, random = Tally(), Random(first)
-    lengths = {}
+    every: list[tuple[int, int]] = []
+    lengths: dict[int, int] = {}
     for devices in range(1, len(WANTED) + 1):
-        house, lengths[devices] = one(folder / f"whole-{devices}", devices, 0)
+        house, points = one(folder / f"whole-{devices}", devices, 0)
+        assert points is not None
         tally.broken += [f"{devices} devices, no kill: {b}" for b in house.left()]
-        tally.count("lines", lengths[devices])
-    every = [(d, k) for d, lines in lengths.items() for k in range(1, lines + 1)]
-    chosen = every if count == 0 else [random.choice(every) for _ in range(count)]
-    for number, (devices, at_line) in enumerate(chosen):
-        house, _ = one(folder / f"{first}-{number}", devices, at_line)
+        every += [(devices, k) for k in points.first.values()]
+        lengths[devices] = max(points.last.values())
+        tally.figures["failpoints"] = len(points.first)
+    every += [(devices, k) for k in points.last.values()]
+    if count:
+        sizes = [random.randint(1, len(WANTED)) for _ in range(count)]
+        every = [(devices, random.randint(1, lengths[devices])) for devices in sizes]
+    for number, (devices, at_line) in enumerate(every):
+        place = folder / f"{first}-{number}"
+        house, _ = one(place, devices, at_line)
         tally.broken += [f"{devices} devices, line {at_line}: {b}" for b in house.left()]
         tally.cases += 1
         tally.count("writes", len(house.world.log))
+        shutil.rmtree(place)
     return tally
