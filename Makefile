@@ -38,6 +38,9 @@ coverage: .venv/.dev-ready ## the safety layer is covered whole, line and branch
 mutants: .venv/.dev-ready ## plant bugs in a copy of the tree; each must turn its tests red
 	$(BIN)/python -m tests.safety.mutants
 
+safety: .venv/.dev-ready ## try every promise in volume; each with its figures (about 15 minutes)
+	$(BIN)/python -m tests.safety.run --ci
+
 # Debian's python3 has no ensurepip: make the environment without pip and
 # let the system's pip install into it.
 .venv/bin/python:

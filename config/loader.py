@@ -100,7 +100,7 @@ class _Loader:
         if "site" not in main[0]:
             self._problem(main[1], ("site",), 'is missing; add [site] with id = "..."')
         version = main[0].get("config_version")
-        if version != CONFIG_VERSION:
+        if version != CONFIG_VERSION or version is True:
             self._problem(main[1], ("config_version",), f"is {version!r}; write config_version = 1")
         self._include(main[0].get("agent"), main[1])
         self._override_from_environment()

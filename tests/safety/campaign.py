@@ -56,6 +56,11 @@ def quiet() -> None:
     structlog.configure(processors=[drop])  # type: ignore[list-item]
 
 
+def memory() -> str | None:
+    """A folder in memory, where there is one: what is not about the disk need not wait for it."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def _one(task: tuple[int, int, str | None]) -> Found:
     found = run_one(*task)
     found.trace = ""
@@ -66,9 +71,7 @@ def run(
     first: int, scenarios: int, ticks: int, jobs: int, budget_s: float = 1e9
 ) -> Iterator[Found]:
     """The scenarios of seeds first..first+scenarios-1, as they end, until the time is up."""
-    memory = "/dev/shm"
-    where = memory if os.access(memory, os.W_OK) else None
-    tasks = ((seed, ticks, where) for seed in range(first, first + scenarios))
+    tasks = ((seed, ticks, memory()) for seed in range(first, first + scenarios))
     end_s = time.monotonic() + budget_s
     with get_context("spawn").Pool(jobs, initializer=quiet) as pool:
         while batch := list(islice(tasks, 50 * jobs)):
