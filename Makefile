@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 TEST_ARGS ?= -n 2
 
-.PHONY: demo test setup check lint types imports docs lock clean help
+.PHONY: demo test setup check lint types imports docs bench-polling lock clean help
 .PHONY: coverage mutants mutation safety soak
 SAFETY_TESTS := $(addprefix tests/safety/test_,gate.py guardrails.py journal.py release.py modes.py commands.py)
 
@@ -40,6 +40,9 @@ mutants: .venv/.dev-ready ## plant bugs in a copy of the tree; each must turn it
 
 safety: .venv/.dev-ready ## try every promise in volume; each with its figures (about 15 minutes)
 	$(BIN)/python -m tests.safety.run --ci
+
+bench-polling: .venv/.dev-ready ## what polling costs, beside a bare loop and ThingsBoard's gateway
+	$(BIN)/python benchmarks/polling.py
 
 # Debian's python3 has no ensurepip: make the environment without pip and
 # let the system's pip install into it.

@@ -35,13 +35,14 @@ from agent.history_db import (
 )
 from agent.history_retention import purge
 from agent.history_schema import IMS_SCORES, OPTIMIZER_ACTIONS, TELEMETRY_RAW
-from agent.history_spool import Spool
+from agent.history_spool import Row, Spool
 from agent.history_timescale import switch_on
 from agent.history_writer import Stream, Writer
 from agent.logs import Outage
 from agent.plain import finite, strict_json
+from agent.services import HistoryDown as HistoryDown
 from config.site import Device, Site
-from control.types import Finding, Reading
+from control.types import Finding, Reading, Sweep
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +58,6 @@ CLOSE_S = 5.0
 MAX_DETAIL = 65_536  # characters of a record's detail; more is cut to its keys
 _END_S = 253_402_300_800.0  # the year 10000: what databases can't say is no time
 _NAMED = {"loop": 16, "move": 64, "scope": 96}  # what of a detail has a column, and how wide
-
-
-class HistoryDown(Exception):
-    """The database can't answer now. The message says which one and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +79,7 @@ class History:
         self._clock = clock
         self._environ = environ  # where secrets are looked up; None: the process's own
         self._me = (site.id, site.area)
+        self._kept_s: dict[str, float] = {}  # device -> the last poll of it that was kept
         self._engine: AsyncEngine | None = None
         self._opening = asyncio.Lock()
         self._writing = asyncio.Lock()  # one writer at a time: SQLite knows no more
@@ -114,9 +112,27 @@ class History:
 
     def add_readings(self, device: Device, readings: Sequence[Reading]) -> None:
         """Queue what a device said, as far as the site knows the points. Never blocks or raises."""
+        if isinstance(readings, Sweep):
+            self._add_sweep(device, readings)
+            return
         for r in readings:
             if r.point in self._site.points:
                 self._put(TELEMETRY_RAW, r.point, r.taken_s, finite(r.value), str(r.quality))
+
+    def _add_sweep(self, device: Device, sweep: Sweep) -> None:
+        """A whole poll, unless it comes too soon after the last one that was kept."""
+        at_s, kept_s = sweep.taken_s, self._kept_s.get(device.id, 0.0)
+        if kept_s <= at_s < kept_s + self._site.history.min_interval_s or not 0 < at_s < _END_S:
+            return
+        self._kept_s[device.id] = at_s
+        site, area = self._me
+        rows: list[Row] = [
+            (site, area, key, at_s, value, "good")
+            for key, value in zip(sweep.points, sweep.values.tolist(), strict=True)
+        ]
+        for at, (quality, _) in sweep.faults.items():
+            rows[at] = (site, area, sweep.points[at], at_s, None, str(quality))
+        self._writer.put_all(TELEMETRY_RAW, rows)
 
     def add_scores(self, now_s: float, findings: Sequence[Finding]) -> None:
         """Queue what the monitor found. Never blocks, never raises."""

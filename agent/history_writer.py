@@ -21,7 +21,14 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.history_db import DATABASE_ERRORS, STATEMENT_S, for_writing, one_line
-from agent.history_schema import HISTORY_GAPS, MINUTE_S, ROLLUP_DIRTY, TELEMETRY_RAW, Utc
+from agent.history_schema import (
+    HISTORY_GAPS,
+    MINUTE_S,
+    ROLLUP_DIRTY,
+    TELEMETRY_RAW,
+    Utc,
+    stored_time,
+)
 from agent.history_spool import Gap, Row, Segment, Spool, joined
 from agent.logs import Outage
 
@@ -67,6 +74,11 @@ class Buffer:
         if len(self._rows) >= self.stream.room:
             self.drop(1)
         self._rows.append(row)
+
+    def put_all(self, rows: Sequence[Row]) -> None:
+        """Add rows in their order."""
+        self.drop(len(self._rows) + len(rows) - self.stream.room)
+        self._rows.extend(rows)
 
     def peek(self, most: int) -> list[Row]:
         """The oldest rows, which stay until they are `done`."""
@@ -132,6 +144,13 @@ class Writer:
         """Queue a row for a table: site and area first, then the columns in order."""
         buffer = self.buffers[table.name]
         buffer.put(row)
+        if len(buffer) >= BATCH_ROWS:
+            self._wake.set()
+
+    def put_all(self, table: Table, rows: Sequence[Row]) -> None:
+        """Queue rows for a table."""
+        buffer = self.buffers[table.name]
+        buffer.put_all(rows)
         if len(buffer) >= BATCH_ROWS:
             self._wake.set()
 
@@ -309,14 +328,14 @@ class Writer:
         if table.name not in self._sql:
             statement = _insert_for(connection)(table).on_conflict_do_nothing()
             self._sql[table.name] = str(statement.compile(dialect=connection.dialect))
-        times = [i for i, c in enumerate(table.columns) if isinstance(c.type, Utc)]
-        convert = Utc().process_bind_param
-        stored: list[Row] = []
-        for row in rows:
-            values = list(row)
-            for i in times:
-                values[i] = convert(values[i], connection.dialect)
-            stored.append(tuple(values))
+        stored: Sequence[Row] = rows
+        for at, column in enumerate(table.columns):
+            if isinstance(column.type, Utc):
+                kind = connection.dialect.name
+                stored = [
+                    row if row[at] is None
+                    else (*row[:at], stored_time(row[at], kind), *row[at + 1 :]) for row in stored
+                ]  # fmt: skip
         await connection.exec_driver_sql(self._sql[table.name], stored)
 
     async def _mark_dirty(

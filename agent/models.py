@@ -19,6 +19,7 @@ from agent.clock import utc
 from agent.core import Agent
 from agent.history import History, HistoryDown
 from agent.history_store import StoredModel
+from agent.records import KEEP_S
 from agent.services import Answer
 from agent.training import TrainingError
 from agent.training_history import Asked, train_from_history
@@ -32,7 +33,6 @@ from control.sensors import believed
 log = structlog.get_logger(__name__)
 
 SHADOW_S = 3_600.0
-KEEP_S = 60.0  # how often the tally is kept and a newer model looked for
 SHADOW, TAKEN = "ims_shadow", "ims_taken"  # settings in history
 
 

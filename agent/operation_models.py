@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.clock import moment, utc
-from agent.history import HistoryDown
-from agent.training_history import Asked
+from agent.services import HistoryDown
 from config.schema import Scope
 
 if TYPE_CHECKING:
     from agent.core import Agent
+    from agent.training_history import Asked
 
 Answer = tuple[bool, dict[str, Any], bool]  # ok, detail, refused
 When = Annotated[str, Field(min_length=2, max_length=40)]
@@ -48,8 +48,10 @@ class ExcludeArguments(BaseModel):
     note: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-def asked(arguments: TrainArguments, now_s: float) -> Asked | str:
+def asked(arguments: TrainArguments, now_s: float) -> "Asked | str":
     """The times meant, or why they are none."""
+    from agent.training_history import Asked
+
     since_s = moment(arguments.since, now_s)
     until_s = now_s if arguments.until is None else moment(arguments.until, now_s)
     if since_s is None or until_s is None:

@@ -1,16 +1,20 @@
 """Turns what the agent tells into MQTT messages and history rows: two listeners, no logic."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import utc
 from agent.core import Agent
-from agent.history import History
 from agent.mirror import Mirror
 from agent.views import modes_json
 
+if TYPE_CHECKING:
+    from agent.history import History
+
 Listener = Callable[[str, dict[str, Any]], None]
+WAITING = 10_000  # of what is told while history opens, which takes some seconds
 
 
 def publish_to(mirror: Mirror, agent: Agent) -> Listener:
@@ -51,11 +55,25 @@ def _publish_rows(mirror: Mirror, agent: Agent, detail: dict[str, Any]) -> None:
             })  # fmt: skip
 
 
-def record_to(history: History) -> Listener:
-    """A listener that records in history."""
+class Recording:
+    """A listener that records in history; what comes before history is open waits for it."""
 
-    def listen(kind: str, detail: dict[str, Any]) -> None:
+    def __init__(self) -> None:
+        self._history: History | None = None
+        self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=WAITING)
+
+    def begin(self, history: "History") -> None:
+        """From now on into this history, and what waits first."""
+        self._history = history
+        while self._waiting:
+            self.listen(*self._waiting.popleft())
+
+    def listen(self, kind: str, detail: dict[str, Any]) -> None:
+        """Take what the agent tells."""
+        history = self._history
         match kind:
+            case _ if history is None:
+                self._waiting.append((kind, detail))
             case "readings":
                 history.add_readings(detail["device"], detail["readings"])
             case "findings":
@@ -64,8 +82,6 @@ def record_to(history: History) -> Listener:
                 history.add_action({"type": kind, **_plain(detail)})
             case _:
                 pass
-
-    return listen
 
 
 def _plain(detail: dict[str, Any]) -> dict[str, Any]:

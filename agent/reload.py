@@ -117,7 +117,8 @@ class Reloader:
         gate = Gate(ready.site.points, running.drivers, running.journal, running.agent.may_write)
         adopt(running.agent, ready, gate)
         running.surfaces.adopt()
-        running.history.adopt(ready.site)
+        if running.records.history is not None:
+            running.records.history.adopt(ready.site)
         if running.mirror is not None:
             running.mirror.adopt(ready.site)
 

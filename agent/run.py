@@ -18,18 +18,17 @@ from agent import lean
 from agent.clock import WallClock
 from agent.core import Agent
 from agent.health import PERIOD_S, Health
-from agent.history import History
 from agent.jobs import Job, Scheduler
 from agent.journal import Journal
 from agent.local import KILL_FILE, LocalDoor
 from agent.locks import Locked, Writers, lock_folder
 from agent.memory import not_commissioned
 from agent.mirror import Mirror
-from agent.models import KEEP_S, Models
 from agent.notify import Notifier
 from agent.operations import Caller, call
 from agent.polling import Poller
-from agent.publish import publish_to, record_to
+from agent.publish import publish_to
+from agent.records import Records
 from agent.release import release
 from agent.reload import Reloader
 from agent.surfaces import SurfaceError, Surfaces
@@ -79,16 +78,15 @@ class Running:
         }
         self.journal = Journal(self.folder / "journal.db", lambda: (clock.boot_id, clock.boot_s()))
         self.agent = Agent(site, clock, self.journal, self._gate, model)
-        self.history = History(site, clock, environ)
+        self.records = Records(self.agent, site, clock, environ)
         self.mirror = (
             Mirror(site, clock, environ, folder=self.folder / "mqtt") if site.mqtt else None
         )
         self.poller = Poller(list(self.drivers.values()), clock, self.agent.take)
         self.door = LocalDoor(self.agent, self.folder)
-        self.surfaces = Surfaces(self.agent, self.history, self.mirror, self.poller.stats, environ)
-        self.models = Models(self.agent, self.history, environ)
-        self.agent.services.models = self.models
-        self.agent.listeners.append(self.models.listen)
+        self.surfaces = Surfaces(
+            self.agent, self.records.history, self.mirror, self.poller.stats, environ
+        )
         self.health = Health(self.agent, self.mirror.publish_health if self.mirror else None)
         self.notifier = Notifier()
         self.agent.services.reload = Reloader(self)
@@ -110,8 +108,7 @@ class Running:
             Job("ims_mms", loops.ims_mms_s, self.agent.observe),
             Job("fast", loops.fast_s, self._fast),
             Job("slow", loops.slow_s, self.agent.slow),
-            Job("rollup", loops.rollup_s, self._rollup),
-            Job("models", KEEP_S, self.models.keep),
+            *self.records.jobs(),
             Job("health", PERIOD_S, self.health.run),
         ]
 
@@ -129,9 +126,6 @@ class Running:
         """Within a second, whatever else goes on."""
         if (self.folder / KILL_FILE).exists() and not self.agent.control.modes.killed:
             await self.agent.change_mode(Event.KILL, "", "file", "engineer")
-
-    async def _rollup(self) -> None:
-        await self.history.rollup(self.clock.now_s())
 
     async def run(self) -> None:
         """Run until a signal."""
@@ -155,12 +149,9 @@ class Running:
             await self._stop()
 
     async def _start(self) -> None:
-        await self.history.start()
-        await self.models.start()
         if self.mirror is not None:
             self.mirror.start()
             self.agent.listeners.append(publish_to(self.mirror, self.agent))
-        self.agent.listeners.append(record_to(self.history))
         if self._pair is not None:
             self.agent.listeners.append(self._pair.nudge)
         await self.door.open()
@@ -168,11 +159,11 @@ class Running:
         await self.agent.recover()
         await self.surfaces.start()
         self.poller.start()
+        self.records.open()
 
     async def _stop(self) -> None:
         """Loops have ended. Give back, then let go of everything else."""
         await self.surfaces.stop()
-        await self.models.stop()
         await self.agent.stop()
         self.agent.note(
             "stopped",
@@ -183,7 +174,7 @@ class Running:
         await asyncio.gather(*(d.close() for d in self.drivers.values()), return_exceptions=True)
         if self.mirror is not None:
             await self.mirror.stop()
-        await self.history.close()
+        await self.records.close()
         self.journal.close()
 
     def _catch_signals(self) -> None:

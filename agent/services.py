@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Answer = tuple[bool, dict[str, Any]]
 
 
+class HistoryDown(Exception):
+    """The history database can't answer now. The message says which one and why."""
+
+
 @dataclass(slots=True)
 class Services:
     """The running site's other parts, as far as operations use them.

@@ -13,7 +13,6 @@ from agent.alarms import AlarmDesk
 from agent.commands import Inbox
 from agent.core import Agent
 from agent.events import Hub
-from agent.history import History
 from agent.mirror import Mirror
 from agent.polling import DeviceStats
 from agent.views import Seen
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from agent.api_auth import Tokens
     from agent.api_push import PushDoor
     from agent.command_link import CommandLink
+    from agent.history import History
 
 
 class SurfaceError(Exception):
@@ -37,7 +37,7 @@ class Surfaces:
     def __init__(
         self,
         agent: Agent,
-        history: History,
+        history: "History | None",
         mirror: Mirror | None,
         polls: dict[str, DeviceStats],
         environ: Mapping[str, str],
@@ -103,13 +103,13 @@ class Surfaces:
 
 
 def facts(
-    agent: Agent, history: History, mirror: Mirror | None, polls: dict[str, DeviceStats]
+    agent: Agent, history: "History | None", mirror: Mirror | None, polls: dict[str, DeviceStats]
 ) -> Facts:
     """What alarms rest on beside readings."""
     return Facts(
         silent={d: s.failing for d, s in polls.items()},
         devices=len(agent.site.devices),
-        history_lost=history.status.lost,
+        history_lost=history.status.lost if history else "",
         mqtt_lost=mirror is not None and not mirror.connected,
     )
 
@@ -125,7 +125,7 @@ def own_version() -> str:
 def _api(
     agent: Agent,
     hub: Hub,
-    history: History,
+    history: "History | None",
     mirror: Mirror | None,
     polls: dict[str, DeviceStats],
     environ: Mapping[str, str],

@@ -3,8 +3,8 @@
     polling_parts.py devices COUNT REGISTERS          # prints their ports, serves until killed
     polling_parts.py bare HOST PORTS REGISTERS PERIOD_S BROKER_PORT
 
-`devices` is as cheap as it gets, so that it never is the bottleneck: the reply to the one
-request it knows is made once, only its transaction id is filled in. `bare` is the least a
+`devices` is as cheap as it gets, so that it never is the bottleneck: the replies to the one
+request it knows are made once, only the transaction id is filled in. `bare` is the least a
 gateway can do with the same libraries: pymodbus reads, JSON, paho publishes.
 """
 
@@ -12,25 +12,34 @@ import asyncio
 import json
 import sys
 import time
+from random import Random
 
 import paho.mqtt.client as mqtt
 from pymodbus.client import AsyncModbusTcpClient
 
 
 class Device(asyncio.Protocol):
-    """Answers any read with register i = 200 + i, changing a little with time."""
+    """Answers any read: every register wanders between 200 and 260 from one read to the next."""
 
     def __init__(self, registers: int) -> None:
-        self.body = b"".join((200 + i % 60).to_bytes(2, "big") for i in range(registers))
-        self.head = b"\0\0" + (3 + len(self.body)).to_bytes(2, "big")
-        self.tail = bytes((len(self.body),)) + self.body
+        noise = Random(registers)
+        levels = [230.0] * registers
+        self.bodies = []
+        for _ in range(64):
+            levels = [min(260.0, max(200.0, v + noise.uniform(-3, 3))) for v in levels]
+            self.bodies.append(b"".join(round(v).to_bytes(2, "big") for v in levels))
+        self.head = b"\0\0" + (3 + 2 * registers).to_bytes(2, "big")
+        self.count = bytes((2 * registers,))
+        self.reads = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.transport.write(data[:2] + self.head + data[6:8] + self.tail)
+        self.reads += 1
+        body = self.bodies[self.reads % len(self.bodies)]
+        self.transport.write(data[:2] + self.head + data[6:8] + self.count + body)
 
 
 async def serve(count: int, registers: int) -> None:

@@ -30,7 +30,7 @@ INTERLOCK = {"trip_above": DOWN, "trip_below": UP, "for_s": DOWN}
 AGENT = {"poll_interval_s": ANY, "stale_after_s": ANY, "include": ANY}  # ages: see AGES
 AGES = {"max_age_s": DOWN, "max_slew_per_s": UP}  # how long a reading is believed
 API = {"tokens": ANY, "hosts": ANY}
-HISTORY = {"keep_days": ANY}
+HISTORY = {"keep_days": ANY, "min_interval_s": ANY}
 # Of a device that is written to: how it is asked, not where it is.
 MANNERS = {
     "poll_interval_s": ANY, "timeout_s": ANY, "max_registers": ANY, "max_gap": ANY, "no_read": ANY,

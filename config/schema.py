@@ -125,11 +125,14 @@ class OptimizerSection(Section):
 class HistorySection(Section):
     """[history]: where telemetry and decisions are kept. Losing it never stops control."""
 
+    enabled: bool = True  # false: no database at all, for an agent that only watches and mirrors
     url: str | None = None  # default: sqlite in data_dir
     password: SecretRef | None = None
     keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     max_gb: Annotated[float, Field(gt=0, le=1_000_000)] = 50.0  # then the oldest readings go first
     spool_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 512  # on disk while the database is away
+    # What a device says sooner after the last kept poll of it is not kept: 1 Hz at most.
+    min_interval_s: Annotated[float, Field(ge=0, le=86_400)] = 0.8
 
     @field_validator("url")
     @classmethod

@@ -16,7 +16,7 @@ from agent.events import Hub
 from agent.history import History
 from agent.plantsite import plant_site
 from agent.polling import DeviceStats
-from agent.publish import record_to
+from agent.publish import Recording
 from agent.rehearse import Rehearsal, Rehearsed, load_plant
 from agent.surfaces import facts
 from config.addresses import NamedAddress
@@ -78,7 +78,9 @@ class House:
         self.agent, self.clock, self.site = self.run.agent, self.run.clock, site
         self.hub = Hub(self.clock, NONCE)
         self.history = History(site, self.clock, ENVIRON)
-        self.agent.listeners += [self.hub.listen, record_to(self.history)]
+        recording = Recording()
+        recording.begin(self.history)
+        self.agent.listeners += [self.hub.listen, recording.listen]
         self.agent.services.history = self.history
         self.polls: dict[str, DeviceStats] = {}
         self.alarms = AlarmDesk(

@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 # A command in a code block or in backticks; not one inside a sentence.
 COMMAND = re.compile(r"(?:^ *|`)skadi ([a-z][^`\n]*)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)\)")
-TARGET = re.compile(r"(?:^    |`)make ([a-z]+)", re.MULTILINE)
+TARGET = re.compile(r"(?:^    |`)make ([a-z-]+)", re.MULTILINE)
 FOLDER = re.compile(
     r"`((?:agent|config|control|drivers|simulators|tests|docs|systemd|requirements)/[\w./-]*)`"
 )
@@ -50,7 +50,7 @@ def test_a_command_that_is_shown_exists_with_its_options(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_folders_and_targets_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(TARGET.findall(text)) <= set(targets)
     for link in LINK.findall(text):
         made = "reference/" in link or "://" in link  # by `make docs`, or elsewhere
