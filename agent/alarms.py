@@ -12,9 +12,9 @@ from agent.core import Agent
 from control import alarms as machine
 from control.alarms import Alarm, State
 from control.causes import Facts, causes
+from control.interlocks import under_maintenance
 
 KEPT = "alarms"
-MAINTENANCE = "maintenance"  # the interlock that says people work in the hall
 
 
 class AlarmDesk:
@@ -37,8 +37,8 @@ class AlarmDesk:
         snapshot, before = agent.snapshot(), self.alarms
         active = frozenset(n for n, a in before.items() if a.state is not State.NORMAL)
         found = causes(agent.layout, snapshot, agent.control, self._facts(), active)
-        trip = agent.control.trips.get(MAINTENANCE)
-        self._take(machine.step(before, found, snapshot.now_s, trip is not None and trip.latched))
+        tags = under_maintenance(agent.site, snapshot, agent.control.trips)
+        self._take(machine.step(before, found, snapshot.now_s, tags))
 
     def acknowledge(self, name: str) -> str | None:
         """Somebody has seen it; why not, or None."""

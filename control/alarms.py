@@ -12,7 +12,7 @@ Decides what calls a person and when it stops calling. Pure; must never hide a c
 every shelf has an end, and suppression ends with its maintenance tag.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
@@ -85,19 +85,30 @@ Alarms = Mapping[str, Alarm]
 
 
 def step(
-    alarms: Alarms, causes: Iterable[Cause], now_s: float, maintenance: bool = False
+    alarms: Alarms, causes: Iterable[Cause], now_s: float, maintenance: Container[str] = ()
 ) -> dict[str, Alarm]:
-    """The alarms at `now_s`, given what is wrong now. Ids that are normal are forgotten."""
+    """The alarms at `now_s`, given what is wrong now. Ids that are normal are forgotten.
+
+    maintenance: the scopes where people work (hall, row:A, equipment:crac-a1).
+    """
     wrong = {c.id: c for c in causes}
     after = {}
     for name in {*alarms, *wrong}:
         alarm = _tick(alarms.get(name), wrong.get(name), now_s)
-        alarm = replace(alarm, suppressed=maintenance and alarm.cause.severity < Severity.CRITICAL)
+        quiet = alarm.cause.severity < Severity.CRITICAL and _tagged(name, maintenance)
+        alarm = replace(alarm, suppressed=quiet)
         if alarm.shelved_until_s is not None and now_s >= alarm.shelved_until_s:
             alarm = replace(alarm, shelved_until_s=None)
         if alarm.active or alarm.shown:
             after[name] = alarm
     return after
+
+
+def _tagged(name: str, maintenance: Container[str]) -> bool:
+    """True when an alarm is about something that people work on: ids are scopes, or near them."""
+    kind, _, rest = name.partition(":")
+    equipment = rest.partition("/")[0] if kind in ("device", "point") else rest
+    return "hall" in maintenance or name in maintenance or f"equipment:{equipment}" in maintenance
 
 
 def _tick(before: Alarm | None, cause: Cause | None, now_s: float) -> Alarm:

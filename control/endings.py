@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from config.quantities import SAFE_DIRECTION, WORK
 from control.case import Case
 from control.features import worst_inlets
-from control.interlocks import guards, tripped_by_reading
+from control.interlocks import guards, leaking, tripped_by_reading
 from control.modes import may_write
 from control.state import ControlState, Owed
 from control.types import Applied, Ending, Lease, Outcome, Overridden, Target
@@ -78,10 +78,15 @@ def _ending(ground: Ground, lease: Lease) -> Ending | None:
 
 
 def _held_still(case: Case, lease: Lease) -> bool:
-    """True when an interlock that a reading has tripped says: nothing moves, not even back."""
-    if case.state.modes.killed:
-        return False
+    """True when an interlock that a reading has tripped says: nothing moves, not even back.
+
+    The kill switch overrules it, but for one thing: no pump of a loop that leaks is sped up.
+    """
     point = case.point(lease.point)
+    if case.state.modes.killed:
+        stood = lease.stood if lease.stood is not None else lease.baseline
+        slowed = stood is None or lease.value < stood
+        return slowed and leaking(case.layout.site, case.state.trips, point) is not None
     return any(
         lock.action == "hold"
         and guards(lock, point)

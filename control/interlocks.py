@@ -15,6 +15,7 @@ from control.modes import in_scope
 from control.state import Trip
 from control.types import Change, Snapshot
 
+CONTACT = 0.5  # between the 0 and 1 of a contact
 psychrolib.SetUnitSystem(psychrolib.SI)
 
 
@@ -31,6 +32,31 @@ def guards(lock: Interlock, point: Point) -> bool:
 def tripped_by_reading(trip: Trip | None) -> bool:
     """True when a reading has tripped it, not the want of one."""
     return trip is not None and trip.tripped and (trip.latched or trip.dark_s is None)
+
+
+def under_maintenance(site: Site, snapshot: Snapshot, trips: Mapping[str, Trip]) -> frozenset[str]:
+    """The scopes where people work, as tags say that can be read: a dark tag hides no alarm."""
+    tags = {
+        lock.scope
+        for lock in site.interlocks
+        if lock.kind == "maintenance" and tripped_by_reading(trips.get(lock.id))
+    }
+    for unit in site.units:
+        value = snapshot.value(unit.maintenance or "")
+        if value is not None and value > CONTACT:
+            tags.add(f"equipment:{unit.equipment}")
+    return frozenset(tags)
+
+
+def leaking(site: Site, trips: Mapping[str, Trip], point: Point) -> str | None:
+    """The leak interlock over a pump, while water runs where none belongs."""
+    if point.quantity != "pump_rpm_pct":
+        return None
+    return next(
+        (lock.id for lock in site.interlocks if lock.kind == "leak" and in_scope(point, lock.scope)
+         and tripped_by_reading(trips.get(lock.id))),
+        None,
+    )  # fmt: skip
 
 
 def would_trip(lock: Interlock, snapshot: Snapshot, change: Change) -> bool:

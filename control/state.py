@@ -54,7 +54,7 @@ class Owed:
 class Verification:
     """A change whose effect is judged when it has settled: what stood before, what was promised.
 
-    row: the one row it acts in, or None; shift: what it changed in the hall's averages;
+    made_s: when; row: the one row it acts in, or None; shift: what it changed in the hall's averages;
     others_k: by row, what moves made since should have done to its inlets; levels: before and
     after, of a move that the chart steers.
     """
@@ -67,6 +67,7 @@ class Verification:
     effect: Effect
     others_k: Mapping[str, float] = field(default_factory=dict)
     levels: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    made_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,9 @@ class ControlState:
     owed: Mapping[str, Owed] = field(default_factory=dict)
     commissioned: frozenset[str] = frozenset()
     verifications: tuple[Verification, ...] = ()
+    stands: tuple[
+        Verification, ...
+    ] = ()  # judged and let stand, as long as their leases are theirs
     trips: Mapping[str, Trip] = field(default_factory=dict)
     findings: Mapping[str, Finding] = field(default_factory=dict)
     fast_holds: Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 
 from control.chart import effect_kw
 from control.fast_loop import HOT
-from control.guardrails import Case
+from control.guardrails import Case, towards_risk
 from control.leases import hottest_c
 from control.moves import Knob
 from control.predict import View, ends, shift_of
@@ -48,7 +48,7 @@ def watch(
     shift = shift_of(view, knob, proposal.changes)[0] if view is not None and knob else Shift()
     now_s = case.snapshot.now_s
     due = Verification(
-        proposal, now_s + settle_s, row, hottest_c(case, row), shift, proposal.effect
+        proposal, now_s + settle_s, row, hottest_c(case, row), shift, proposal.effect, made_s=now_s
     )
     earlier = tuple(
         _with_other(v, proposal.effect, rows or set(case.layout.rows))
@@ -71,10 +71,37 @@ def _with_other(v: Verification, effect: Effect, rows: set[str]) -> Verification
 
 
 def verify(case: Case, view: View | None) -> list[Judgement]:
-    """Judge the moves that have settled. Worse than their doubt allows: undone."""
-    return [
-        _judge(case, view, v) for v in case.state.verifications if case.snapshot.now_s >= v.due_s
+    """Judge the moves that have settled. Worse than their doubt allows: undone. What is followed by
+    persistent trouble is undone at any time, settled or not, judged before or not."""
+    now_s = case.snapshot.now_s
+    due = [v for v in case.state.verifications if now_s >= v.due_s]
+    others = [v for v in case.state.verifications if now_s < v.due_s]
+    followed = [
+        Judgement(v, _hottest(case, v.row), float("nan"), why)
+        for v in (*others, *(v for v in case.state.stands if _is_ours(case, v)))
+        if (why := _followed(case, v))
     ]
+    return [*(_judge(case, view, v) for v in due), *followed]
+
+
+def _followed(case: Case, v: Verification) -> str | None:
+    """Why a move towards risk is undone although it may have settled, or None."""
+    finding = case.state.findings.get(f"row:{v.row}") if v.row else None
+    if finding is None or finding.state != "persistent" or finding.heat < HOT:
+        return None
+    if finding.since_s < v.made_s or not towards_risk(case, v.proposal):
+        return None
+    return f"row {v.row} became persistent after it"
+
+
+def _is_ours(case: Case, v: Verification) -> bool:
+    """True while what this move wrote is what its points hold: nobody has moved them since."""
+    return all(_holds(case, c.point, v.proposal) for c in v.proposal.changes)
+
+
+def _holds(case: Case, point: str, proposal: Proposal) -> bool:
+    lease = case.state.leases.get(point)
+    return lease is not None and lease.proposal == proposal.id
 
 
 def _judge(case: Case, view: View | None, v: Verification) -> Judgement:
@@ -82,8 +109,9 @@ def _judge(case: Case, view: View | None, v: Verification) -> Judgement:
     realised, doubt = _realised(view, v)
     if v.levels is not None:
         # The chart weighs all levels anew, inlets first: what is dear or too warm it leaves itself.
-        return Judgement(v, now_c, realised, None)
-    return Judgement(v, now_c, realised, _warmer(case, v, now_c) or _dearer(v, realised, doubt))
+        return Judgement(v, now_c, realised, _followed(case, v))
+    undo = _warmer(case, v, now_c) or _followed(case, v) or _dearer(v, realised, doubt)
+    return Judgement(v, now_c, realised, undo)
 
 
 def _realised(view: View | None, v: Verification) -> tuple[float, float]:
@@ -117,13 +145,10 @@ def _warmer(case: Case, v: Verification, now_c: float) -> str | None:
     own_k = max(v.effect.inlet_c, 0.0) + 2.0 * v.effect.inlet_sigma_k
     allowed_k = own_k + others_k + INLET_TOLERANCE_K
     limit_c = case.layout.site.limits.inlet_max_c
-    finding = case.state.findings.get(f"row:{v.row}") if v.row else None
     if warmer_k > allowed_k:
         return f"inlet rose {warmer_k:.2f} K, predicted {v.effect.inlet_c:+.2f}, allowed {allowed_k:.2f}"
     if now_c > limit_c:
         return f"inlet {now_c:.1f} degC is over {limit_c:g}"
-    if finding is not None and finding.state == "persistent" and finding.heat >= HOT:
-        return f"row {v.row} became persistent after it"
     return None
 
 
@@ -135,9 +160,13 @@ def _dearer(v: Verification, realised_kw: float, doubt_kw: float) -> str | None:
 
 
 def after_judging(case: Case, judged: list[Judgement]) -> tuple[ControlState, list[Ending]]:
-    """Forget what is judged; hold an undone move back for a while and end its leases."""
+    """Forget what is judged, but for what stands; hold an undone move back for a while and end its
+    leases. Only what still holds the move's own value is undone: going back a step from what the
+    fast loop has made safer since would be a step towards risk."""
     done = {id(j.verification) for j in judged}
     left = tuple(v for v in case.state.verifications if id(v) not in done)
+    fine = [j.verification for j in judged if j.undo is None]
+    stands = [*(v for v in case.state.stands if id(v) not in done), *fine]
     held_back, undone = dict(case.state.held_back), []
     for j in judged:
         if j.undo is None:
@@ -146,5 +175,6 @@ def after_judging(case: Case, judged: list[Judgement]) -> tuple[ControlState, li
         until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
         held_back[f"{proposal.move}|{proposal.scope}"] = until_s
         undone += [Ending(c.point, Target.PREVIOUS, j.undo) for c in proposal.changes
-                   if c.point in case.state.leases]  # fmt: skip
-    return replace(case.state, verifications=left, held_back=held_back), undone
+                   if _holds(case, c.point, proposal)]  # fmt: skip
+    kept = tuple(v for v in stands if _is_ours(case, v))
+    return replace(case.state, verifications=left, held_back=held_back, stands=kept), undone

@@ -99,10 +99,18 @@ def test_a_shelf_ends_by_itself_and_then_it_calls_again() -> None:
 def test_maintenance_suppresses_all_but_the_critical() -> None:
     for severity in Severity:
         cause = Cause("x", severity, "x", "x", on_delay_s=0)
-        [alarm] = step({}, [cause], 0.0, maintenance=True).values()
+        [alarm] = step({}, [cause], 0.0, maintenance={"hall"}).values()
         assert alarm.calls == (severity is Severity.CRITICAL)
         [alarm] = step({"x": alarm}, [cause], 1.0).values()
         assert alarm.calls
+
+
+def test_a_tag_on_a_part_of_the_hall_quiets_that_part_alone() -> None:
+    names = ("row:A", "row:B", "device:crac-a1", "device:crac-a2", "point:crac-a1/fan", "mqtt")
+    wrong = [Cause(n, Severity.MEDIUM, "x", "x", on_delay_s=0) for n in names]
+    found = step({}, wrong, 0.0, maintenance={"row:A", "equipment:crac-a1"})
+    quiet = {n for n, a in found.items() if not a.calls}
+    assert quiet == {"row:A", "device:crac-a1", "point:crac-a1/fan"}
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 50), st.sampled_from(

@@ -1,0 +1,90 @@
+"""Moves that are undone: at any time when trouble follows, and never what somebody else has set since."""
+
+from dataclasses import replace
+
+from control import leases, verify
+from control.case import Case
+from control.slow_model import Shift
+from control.state import Verification
+from control.types import Change, Effect, Lease, Proposal, Target
+from tests.control.hall import NOW_S, case, finding
+
+SUPPLY, FAN = "crac-a1/supply_c", "crac-a1/fan_pct"
+MOVE = Proposal(
+    "slow:s1:x", "slow", "supply_air", (Change(SUPPLY, 19.0, 20.0),), "", scope="zone:row-A"
+)
+
+
+def verification(proposal: Proposal = MOVE, due_s: float = NOW_S + 100.0) -> Verification:
+    return Verification(proposal, due_s, "A", 20.0, Shift(), Effect(), made_s=NOW_S - 200.0)
+
+
+def held(proposal: str = MOVE.id, point: str = SUPPLY, value: float = 20.0) -> dict[str, Lease]:
+    return {
+        point: Lease(point, 18.0, 19.0, value, NOW_S - 200.0, NOW_S + 600.0, proposal, True, 18.0)
+    }
+
+
+def at(
+    state: str = "persistent", since_s: float = NOW_S - 50.0, heat: float = 2.0, **more: object
+) -> Case:
+    found = replace(finding("A", state, 9.0, heat), since_s=since_s)
+    return case(findings={"row:A": found}, **more)
+
+
+def undone(here: Case) -> list[tuple[str, Target]]:
+    state, ended = verify.after_judging(here, verify.verify(here, None))
+    assert bool(ended) == bool(state.held_back), "what is undone is held back"
+    return [(e.point, e.target) for e in ended]
+
+
+def test_persistent_trouble_undoes_a_move_before_it_has_settled() -> None:
+    here = at(verifications=(verification(),), leases=held())
+    assert undone(here) == [(SUPPLY, Target.PREVIOUS)]
+    for calm in (
+        at("transient", verifications=(verification(),), leases=held()),
+        at(heat=0.2, verifications=(verification(),), leases=held()),
+        at(
+            since_s=NOW_S - 300.0, verifications=(verification(),), leases=held()
+        ),  # it was there before
+    ):
+        assert undone(calm) == []
+
+
+def test_a_move_towards_safety_is_not_undone_by_trouble() -> None:
+    cooler = replace(MOVE, changes=(Change(SUPPLY, 21.0, 20.0),))
+    assert undone(at(verifications=(verification(cooler),), leases=held())) == []
+
+
+def test_a_move_that_stood_its_judgement_is_undone_when_trouble_follows_later() -> None:
+    settled = verification(due_s=NOW_S - 1.0)
+    fine = at("nominal", verifications=(settled,), leases=held())
+    state, ended = verify.after_judging(fine, verify.verify(fine, None))
+    assert ended == []
+    assert state.verifications == ()
+    assert state.stands == (settled,)
+    later = replace(at(), state=replace(at().state, stands=state.stands, leases=held()))
+    assert undone(later) == [(SUPPLY, Target.PREVIOUS)]
+    state, _ = verify.after_judging(later, verify.verify(later, None))
+    assert state.stands == (), "undone once"
+
+
+def test_what_the_fast_loop_has_made_safer_since_is_never_undone() -> None:
+    safer = held("fast:f1:pre_cool_air", value=18.0)
+    due = replace(
+        verification(due_s=NOW_S - 1.0), inlet_before_c=10.0
+    )  # warmer by far: to be undone
+    here = at("nominal", verifications=(due,), leases=safer)
+    [judged] = verify.verify(here, None)
+    assert judged.undo
+    _, ended = verify.after_judging(here, [judged])
+    assert ended == [], "going back a step would be a step towards risk"
+    stands = at(stands=(verification(),), leases=safer)
+    assert verify.verify(stands, None) == []
+
+
+def test_what_a_person_wrote_is_not_prolonged_and_the_slow_loop_leaves_it_alone() -> None:
+    short = {**held("operator:o1"), **held("slow:s9", FAN, 80.0)}
+    here = at("nominal", leases={k: replace(x, expires_s=NOW_S + 60.0) for k, x in short.items()})
+    assert [x.point for x in leases.renewable(here)] == [FAN]
+    assert leases.of_persons(here.state) == {SUPPLY}
