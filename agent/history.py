@@ -230,6 +230,11 @@ class History:
         async with self._read() as connection:
             return await query.timeline(connection, self._me, quantity, since_s, until_s, step_s)
 
+    async def span(self) -> tuple[float, float] | None:
+        """From when until when there are rollups; None where there are none."""
+        async with self._read() as connection:
+            return await query.span(connection, self._me)
+
     async def scores(self, unit: str, since_s: float, until_s: float) -> list[query.Score]:
         """What the monitor said of a unit between two times, oldest first."""
         async with self._read() as connection:

@@ -147,6 +147,14 @@ async def timeline(
     return lines
 
 
+async def span(connection: AsyncConnection, me: Identity) -> tuple[float, float] | None:
+    """The start of the first rolled-up minute, and the end of the last one."""
+    c = ROLLUPS_1M.c
+    times = select(func.min(c.ts), func.max(c.ts)).where(*mine(ROLLUPS_1M, me))
+    first, last = (await connection.execute(times)).one()
+    return None if first is None else (first, last + MINUTE_S)
+
+
 def _answers(since_s: float, until_s: float, step_s: float | None) -> Table:
     if step_s is None or step_s < MINUTE_S:
         return TELEMETRY_RAW

@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "report": "agent.cli.report:report",
     "log": "agent.cli.log:log",
     "history": "agent.cli.history:history",
+    "dataset": "agent.cli.dataset:dataset",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",
