@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "log": "agent.cli.log:log",
     "history": "agent.cli.history:history",
     "dataset": "agent.cli.dataset:dataset",
+    "fleet": "agent.cli.fleet:fleet",
     "audit": "agent.cli.operate:audit",
     "train": "agent.cli.monitoring:train",
     "score": "agent.cli.monitoring:score",

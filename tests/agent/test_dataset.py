@@ -77,8 +77,9 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[History, Re
         history = History(run.site, VirtualClock(START_S))
         assert await history.start()
         for _ in range(240):
+            before_s = run.clock.now_s()
             assert await run.tick()
-            now_s = run.clock.now_s() - run.tick_s / 2  # powers are means over the tick
+            now_s = (before_s + run.clock.now_s()) / 2  # powers are means over the tick
             for driver in run.drivers.values():
                 readings = [replace(r, taken_s=now_s) for r in await driver.read(now_s)]
                 history.add_readings(driver.device, readings)

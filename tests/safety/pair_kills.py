@@ -1,6 +1,6 @@
 """Two agents of one hall as processes on one PostgreSQL; the active is killed again and again.
 
-    python -m tests.safety.pair_kills --kills 50 [--lease-s 2] [--freeze]
+    python -m tests.safety.pair_kills --kills 50 [--lease-s 3] [--freeze]
 
 The device at the wire knows who wrote: a connection belongs to a process. Each child is the lease,
 the journal, the gate and the driver of the agent, with a loop that writes all the time in place of
@@ -125,6 +125,7 @@ class Campaign:
         self.wire = Wire()
         self.children: dict[str, asyncio.subprocess.Process] = {}
         self.seconds: list[float] = []
+        self.killed: dict[int, float] = {}  # process -> when
         self.broken: list[str] = []
 
     async def start(self, name: str) -> None:
@@ -161,12 +162,14 @@ class Campaign:
             psutil.Process(active).suspend()
         else:
             victim.kill()
-        killed_s = time.monotonic()
+        killed_s = self.killed[active] = time.monotonic()
         await self.writes_of(set(pids) - {active}, since)
         if freeze:
+            del self.killed[active]
             psutil.Process(active).resume()
             await asyncio.sleep(self.lease_s)
             victim.kill()
+            self.killed[active] = time.monotonic()
         took_s = takeover_s(self.wire.log, active, killed_s)
         assert took_s is not None
         self.seconds.append(took_s)
@@ -185,7 +188,7 @@ class Campaign:
                 for process in self.children.values():
                     process.kill()
                     await process.wait()
-        self.broken += one_writer(self.wire.log)
+        self.broken += one_writer(self.wire.log, self.killed)
         self.broken += [f"takeover after {s:.1f} s" for s in self.seconds if s > MOST_S]
         self.broken += [f"{w.t_s:.3f} s: a write of nobody" for w in self.wire.log if w.who < 0]
 
@@ -200,7 +203,7 @@ def main() -> int:
     """Run from the command line."""
     p = argparse.ArgumentParser(prog="pair_kills", description=__doc__)
     p.add_argument("--kills", type=int, default=50)
-    p.add_argument("--lease-s", type=float, default=2.0)
+    p.add_argument("--lease-s", type=float, default=3.0)
     p.add_argument("--freeze", action="store_true")
     p.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     a = p.parse_args()

@@ -178,8 +178,11 @@ def test_a_pair_needs_one_database(tmp_path: Path) -> None:
 
 def test_the_judge_of_writers_sees_two() -> None:
     fine = [Write(float(i), who) for i, who in enumerate([1, 1, 2, 2, 3])]
-    assert one_writer(fine) == []
-    assert one_writer([*fine, Write(9.0, 1)]) == ["9.000 s: process 1 writes while 3 is the writer"]
+    assert one_writer(fine, {}) == []
+    back = [*fine, Write(9.0, 1)]
+    assert one_writer(back, {}) == ["9.000 s: process 1 writes while 3 is the writer"]
+    assert one_writer(back, {3: 8.0}) == [], "it was the standby again, and the other was killed"
+    assert len(one_writer(back, {3: 9.5})) == 1
     assert takeover_s(fine, 1, 1.5) == 0.5
     assert takeover_s(fine, 3, 4.0) is None
 

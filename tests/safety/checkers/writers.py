@@ -1,10 +1,11 @@
-"""The judge of a pair: from who wrote when alone, was there ever more than one writer?
+"""The judge of a pair: from who wrote when, and who was killed when, was there ever a second writer?
 
-A process that was killed never comes back, so that the writes of each are one stretch: after
-another has written, it is silent. Frozen processes may come back; the same is asked of them.
+Once another process has written, the one before is silent, for as long as the other lives. It may
+have stopped by itself and be the standby now: then it writes again after the other is dead.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -16,17 +17,19 @@ class Write:
     who: int
 
 
-def one_writer(log: Iterable[Write]) -> list[str]:
-    """Where a process wrote after another one had taken over from it."""
-    broken, now, gone = [], 0, set[int]()
+def one_writer(log: Iterable[Write], killed: Mapping[int, float]) -> list[str]:
+    """Where a process wrote while another that had taken over from it was alive."""
+    broken, now, before = [], 0, set[int]()
     for write in log:
-        if write.who in gone:
+        if write.who == now:
+            continue
+        if write.who in before and write.t_s < killed.get(now, math.inf):
             broken.append(
                 f"{write.t_s:.3f} s: process {write.who} writes while {now} is the writer"
             )
-        elif write.who != now:
-            gone.add(now)
-            now = write.who
+            continue
+        before.add(now)
+        now = write.who
     return broken
 
 
