@@ -156,7 +156,7 @@ class _Loader:
             text = raw.decode("utf-8")
             return tomllib.loads(text), Source(shown, Lines(text), ())
         except OSError as error:
-            reason = f"can't be read: {error.strerror}; check the path"
+            reason = f"can't be read: {error.strerror}; {_way_out(error, shown)}"
             self.problems.append(Problem(shown, 1, "file", reason))
         except tomllib.TOMLDecodeError as error:
             at = re.search(r"line (\d+)", str(error))
@@ -251,6 +251,17 @@ class _Loader:
 
     def _parse(self, model: type[S], item: Sourced[Any]) -> Sourced[S] | None:
         return parse(model, item, self.problems)
+
+
+def _way_out(error: OSError, shown: str) -> str:
+    """What to do about a file that can't be read."""
+    match error:
+        case FileNotFoundError():
+            return f"check the path (-c FILE), or begin one with  skadi init {shown}"
+        case PermissionError():
+            return "read it as the agent's user (sudo -u skadi skadi ...), or as root"
+        case _:
+            return "check the path"
 
 
 class _Fallback(dict[str, Source]):

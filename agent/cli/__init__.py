@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 75 unreachable, 77 refused by a limit, 78 
 """
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -63,7 +64,9 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command behind a name."""
         if cmd_name not in COMMANDS:
-            return None
+            near = get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "skadi --help lists them"
+            raise click.UsageError(f"no command {cmd_name!r}; {hint}", ctx)
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command

@@ -30,6 +30,10 @@ def reach(
     try:
         reply = ask(folder, operation, arguments)
     except ConnectionError as error:
+        if isinstance(error.__cause__, PermissionError):
+            hint = (
+                "; ask as the agent's user (sudo -u skadi skadi ...), or as a member of its group"
+            )
         fail(f"{error}{hint}", Exit.UNREACHABLE)
     detail: dict[str, Any] = reply["detail"]
     if as_json and (reply["ok"] or reply.get("refused")):

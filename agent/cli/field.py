@@ -145,7 +145,7 @@ def write(
     unit = f" {p.about.unit}".rstrip()
     was = "unknown" if old is None else f"{old:g}"
     click.echo(f"{point}: {was} -> {new:g}{unit}", err=as_json)
-    click.echo(f"  given back by: {given_back(p, site.device[p.device])}", err=as_json)
+    click.echo(f"  giving back: {given_back(p, site.device[p.device])}", err=as_json)
     if plan["objections"]:
         _refused(plan, plan["objections"][0].partition(": "), as_json)
     if not yes and not consent("write it?"):

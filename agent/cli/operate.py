@@ -92,7 +92,13 @@ def kill(config_path: Path, as_json: bool, clear: bool) -> None:
             kill_file.write_text("killed\n", encoding="utf-8")  # seen even if nobody answers
     except OSError as error:
         fail(f"{kill_file}: {error.strerror}: run as the agent's user")
-    reach(config_path, "kill.clear" if clear else "kill", {}, as_json)
+    hint = (
+        "; if it was killed while it ran, start it (skadi run) and clear it then"
+        if clear
+        else f"; {kill_file} is there: an agent that starts writes nothing; what a dead one has left"
+        " is given back by  skadi release"
+    )
+    reach(config_path, "kill.clear" if clear else "kill", {}, as_json, hint)
     if not as_json:
         click.echo(
             "kill switch cleared; mode is advisory" if clear else "killed: giving everything back"

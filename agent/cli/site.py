@@ -87,6 +87,8 @@ def check(config_path: Path, as_json: bool, show: bool) -> None:
         click.echo(json.dumps(show_site(site), indent=2, ensure_ascii=False))
     for line in _summary(site):
         click.echo(line, err=True)
+    click.echo(f"next: skadi once -c {config_path}  reads every point; skadi doctor looks further",
+               err=True)  # fmt: skip
 
 
 def _summary(site: Any) -> list[str]:
@@ -98,7 +100,7 @@ def _summary(site: Any) -> list[str]:
     for p in writable:
         w = p.writable
         how = given_back(p, site.device[p.device])
-        lines.append(f"  {p.key}: {w.min:g}..{w.max:g} {p.unit}, given back by {how}")
+        lines.append(f"  {p.key}: {w.min:g}..{w.max:g} {p.unit}, giving back: {how}")
     lines += [f"  {k}: not commissioned: closed_loop leaves it alone until  skadi commission {k}"
               for k in _untried(site)]  # fmt: skip
     return lines

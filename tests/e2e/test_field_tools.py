@@ -43,7 +43,7 @@ def test_write_goes_through_both_rings_and_is_given_back(tmp_path: Path) -> None
         until(lambda: rows(_cli(at, "read", POINT, "--json"))[POINT] == 18.0, "it is polled")
         done = skadi("write", "-c", at.site, POINT, "19", "--yes", "--for", "30m", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        for part in ("18 -> 19 degC", "given back by", "read back: 19", "(30 min)"):
+        for part in ("18 -> 19 degC", "giving back: ", "read back: 19", "(30 min)"):
             assert part in done.stdout
         assert at.values()[POINT] == 19.0
         held = json.loads(_cli(at, "status", "--json"))["leases"][POINT]
@@ -102,6 +102,39 @@ def test_a_real_site_writes_a_point_only_once_it_is_commissioned(tmp_path: Path)
         check = skadi("check", "-c", at.site, cwd=tmp_path, env=_env(closed))
         assert check.returncode == 0
         assert f"{POINT}: not commissioned" in check.stderr
+
+
+def test_the_doctor_looks_at_devices_or_asks_the_agent(tmp_path: Path) -> None:
+    with hall(tmp_path, speed=1.0) as at:
+        alone = skadi("doctor", "-c", at.site, "--json", "--units", tmp_path, cwd=tmp_path)
+        assert alone.returncode == 0, alone.stdout
+        found = json.loads(alone.stdout)
+        assert found["source"] == "the devices"
+        assert found["capability"]["crac-a1"]["supply_air_c"] == {
+            "found": 1,
+            "stale": 0,
+            "missing": 0,
+        }
+        assert (
+            "Null at priority 12" in found["writable"]["bms/chilled_water_setpoint_c"]["given_back"]
+        )
+        at.post("/devices/pump-a", {"action": "stop"})
+        silent = skadi("doctor", "-c", at.site, "--units", tmp_path, cwd=tmp_path)
+        assert silent.returncode == 75
+        assert (
+            next(line for line in silent.stdout.splitlines() if line.startswith("silent")).split()[
+                2
+            ]
+            == "pump-a"
+        )
+        with agent(at, real_time=True) as running:
+            until(lambda: running.said("device does not answer"), "it has looked")
+            asked = skadi("doctor", "-c", at.site, "--json", "--units", tmp_path, cwd=tmp_path)
+            found = json.loads(asked.stdout)
+            assert found["source"] == "the running agent"
+            assert set(found["silent"]) == {"pump-a"}
+            assert any(n["about"] == "lock" and n["level"] == "ok" for n in found["notes"])
+        assert at.wire() == []
 
 
 def _env(settings: dict[str, str]) -> dict[str, str]:
