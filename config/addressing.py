@@ -18,7 +18,7 @@ from config.addresses import (
     SnmpAddress,
     WorkloadAddress,
 )
-from config.links import MODBUS
+from config.links import ACTUATORS, MODBUS
 from config.schema import PointSection, closest
 
 
@@ -36,10 +36,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "snmp": ("oid", "valid_while"),
     "prometheus": ("metric", "labels", "kind", "quantile", "window_s", "aggregate", "per_rack"),
     "workload-http": ("knob",),
+    **dict.fromkeys(sorted(ACTUATORS), ("name",)),
     "push": ("name",),
     "plant": ("name",),
 }
-WRITABLE_PROTOCOLS = MODBUS | {"bacnet-ip", "snmp", "workload-http", "plant"}
+WRITABLE_PROTOCOLS = MODBUS | ACTUATORS | {"bacnet-ip", "snmp", "workload-http", "plant"}
 
 _WIRE_KEYS = sorted({k for keys in KEYS.values() for k in keys})
 _REGISTER = re.compile(r"^(coil|discrete|input|holding):(\d{1,5})$")
@@ -175,6 +176,7 @@ _PARSERS: dict[str, Callable[[PointSection], Address]] = {
     "snmp": _snmp,
     "prometheus": _metric,
     "workload-http": _workload,
+    **dict.fromkeys(ACTUATORS, _named),
     "push": _named,
     "plant": _named,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from config.addresses import Address, ModbusAddress
-from config.links import MODBUS, MODBUS_RTU, parse_hole
+from config.links import ACTUATORS, LOCAL, MODBUS, MODBUS_RTU, parse_hole
 from config.schema import DeviceSection
 
 
@@ -20,8 +20,16 @@ def link_problems(section: DeviceSection) -> Iterator[tuple[str, str]]:
     if protocol == "modbus-tls":
         if section.tls is None:
             yield "tls", 'is missing; add tls = { ca_file = "/etc/skadi/ca.pem" }'
-    elif section.tls is not None:
-        yield "tls", f"belongs to modbus-tls, not to {protocol}; remove it"
+    elif section.tls is not None and protocol not in ("envoy", "kubernetes"):
+        yield "tls", f"belongs to modbus-tls, envoy and kubernetes, not to {protocol}; remove it"
+    if protocol not in ACTUATORS and not section.dry_run:
+        yield "dry_run", f"{protocol} has no dry run; remove it"
+    if section.program is not None and protocol != "slurm":
+        yield "program", f"belongs to slurm, not to {protocol}; remove it"
+    if protocol in LOCAL:
+        for key in ("host", "url", "token"):
+            if getattr(section, key) is not None:
+                yield key, f"{protocol} is spoken to on this host; remove it"
     if protocol in MODBUS_RTU and not 1 <= section.unit_id <= 247:
         yield "unit_id", f"{section.unit_id} is no unit on a serial line; use 1..247"
     if (section.bacnet_network is None) != (section.bacnet_mac is None):

@@ -9,6 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MODBUS = frozenset({"modbus-tcp", "modbus-tls", "modbus-rtu", "modbus-rtu-tcp"})
+# Actuators of the work: their points name what they set, and they begin with dry_run.
+ACTUATORS = frozenset({"envoy", "kubernetes", "slurm", "nvml"})
+LOCAL = frozenset({"slurm", "nvml"})  # reached on this host, without an address
 MODBUS_RTU = frozenset({"modbus-rtu", "modbus-rtu-tcp"})
 
 _HOLE = re.compile(r"^(coil|discrete|input|holding):(\d{1,5})(?:-(\d{1,5}))?$")

@@ -24,7 +24,7 @@ DEFAULT_PORTS = {
     "modbus-tcp": 502, "modbus-tls": 802, "modbus-rtu-tcp": 502, "bacnet-ip": 47_808, "snmp": 161,
 }  # fmt: skip
 NEEDS_HOST = frozenset(DEFAULT_PORTS)
-NEEDS_URL = frozenset({"prometheus", "workload-http"})
+NEEDS_URL = frozenset({"prometheus", "workload-http", "envoy", "kubernetes"})
 DEFAULT_PROFILE = {"workload-http": "workload-router"}
 
 
@@ -85,7 +85,7 @@ def _device(
     keep = {k: getattr(section, k) for k in (
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",
         "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap", "no_read",
-        "write_multiple", "pause_ms", "serial", "tls", "cov_lifetime_s",
+        "write_multiple", "pause_ms", "serial", "tls", "dry_run", "program", "cov_lifetime_s",
         "bacnet_network", "bacnet_mac", "heartbeat")}  # fmt: skip
     return Device(
         **keep,

@@ -283,7 +283,7 @@ class DeviceSection(Section):
     id: Name
     protocol: Literal[
         "modbus-tcp", "modbus-tls", "modbus-rtu", "modbus-rtu-tcp", "bacnet-ip", "snmp",
-        "prometheus", "workload-http", "push", "plant",
+        "prometheus", "workload-http", "envoy", "kubernetes", "slurm", "nvml", "push", "plant",
     ]  # fmt: skip
     host: Annotated[str, Field(min_length=1, pattern=r"^[^\s/]+$")] | None = None
     port: Port | None = None
@@ -311,6 +311,12 @@ class DeviceSection(Section):
     pause_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # between requests on one link
     serial: SerialSection | None = None
     tls: TlsSection | None = None
+    dry_run: bool = (
+        True  # envoy, kubernetes, slurm, nvml: refuse writes, and say what they would do
+    )
+    program: Annotated[str, Field(pattern=r"^\S+$")] | None = (
+        None  # slurm: scontrol, if not on PATH
+    )
     cov_lifetime_s: Annotated[int, Field(ge=60, le=86_400)] | None = None  # BACnet: subscribe
     bacnet_network: Annotated[int, Field(ge=1, le=65_534)] | None = None  # host is its router
     bacnet_mac: BacnetMac | None = None

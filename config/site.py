@@ -134,6 +134,8 @@ class Device:
     pause_ms: float = 0.0
     serial: SerialSection | None = None
     tls: TlsSection | None = None
+    dry_run: bool = True
+    program: str | None = None
     cov_lifetime_s: int | None = None
     bacnet_network: int | None = None
     bacnet_mac: str | None = None

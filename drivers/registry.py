@@ -19,6 +19,10 @@ DRIVERS: dict[str, str] = {
     "snmp": "drivers.snmp:SnmpDriver",
     "prometheus": "drivers.prometheus:PrometheusDriver",
     "workload-http": "drivers.workload:WorkloadDriver",
+    "envoy": "drivers.envoy:EnvoyDriver",
+    "kubernetes": "drivers.kubernetes:KubernetesDriver",
+    "slurm": "drivers.slurm:SlurmDriver",
+    "nvml": "drivers.nvml:NvmlDriver",
 }
 
 

@@ -6,28 +6,22 @@ PUT {url}/workload/traffic_share_pct  <- {"A": 20.0, ...}: all rows, as one chan
 PUT {url}/workload/batch_window_ms    <- {"value": 60.0}
 PUT {url}/workload/admission_pct      <- {"value": 50.0}
 
-Whatever comes is hostile until checked: its size is capped before it is parsed, and it must
-be exactly numbers under known names. Redirects are not followed and proxies not used.
+Whatever comes is hostile until checked: it must be exactly numbers under known names.
 
 Must never retry a write, and never write on behalf of anyone but drivers.gate.
 """
 
-import asyncio
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
-
-import aiohttp
+from typing import Any
 
 from config.addresses import WorkloadAddress
-from config.secrets import SecretError, resolve
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
-from drivers.contract import NotSent, Permanent, Refused, Transient
+from drivers.contract import NotSent, Refused, Transient
+from drivers.http_json import HttpJson, strict
 from drivers.judge import Judge, judge_of
 
-MAX_BYTES = 65_536
 SHARES = "traffic_share_pct"
 
 State = dict[tuple[str, str | None], float | str]
@@ -39,16 +33,13 @@ class WorkloadDriver:
 
     def __init__(self, device: Device, environ: Mapping[str, str]) -> None:
         self.device = device
-        self._environ = environ
-        self._url = device.url.rstrip("/") + "/workload"
+        self._http = HttpJson(device, environ)
         self._judges = [judge_of(p) for p in device.points]
         self._by_key = {p.key: p for p in device.points}
-        self._session: aiohttp.ClientSession | None = None
-        self._lock = asyncio.Lock()
 
     async def connect(self) -> None:
         """Prepare the session. Nothing is sent. Raises Permanent where the token is missing."""
-        self._opened()
+        self._http.open()
 
     async def read(self, now_s: float) -> list[Reading]:
         """Read all knobs with one GET. Raises Transient when the router does not answer."""
@@ -77,7 +68,7 @@ class WorkloadDriver:
         done: list[str] = []
         for knob, body in self._bodies(values).items():
             try:
-                await self._put(knob, body)
+                await self._http.send("PUT", f"/workload/{knob}", body)
             except (NotSent, Refused) as error:
                 if not done:
                     raise
@@ -100,92 +91,26 @@ class WorkloadDriver:
 
     async def close(self) -> None:
         """Close the session."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers=self._headers(),
-                timeout=aiohttp.ClientTimeout(total=self.device.timeout_s),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                connector=aiohttp.TCPConnector(limit=1, force_close=True),
-            )
-            # aiohttp repeats a PUT by itself when the peer hangs up; there is no public switch
-            self._session._retry_connection = False
-        return self._session
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if self.device.token is not None:
-            try:
-                token = resolve(self.device.token, self._environ).get_secret_value()
-            except SecretError as error:
-                raise Permanent(f"device {self.device.id}: token: {error}") from error
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
+        await self._http.close()
 
     async def _get(self) -> State:
-        async with self._lock:
-            try:
-                async with self._opened().get(self._url, allow_redirects=False) as reply:
-                    if reply.status in (401, 403):
-                        self._fail(Permanent, f"HTTP {reply.status}: check the token")
-                    if reply.status != 200:
-                        self._fail(Transient, f"HTTP {reply.status} to GET /workload")
-                    return parse_state(await _body(reply))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._fail(Transient, f"no reply: {type(error).__name__}", error)
-            except ValueError as error:
-                self._fail(Transient, f"GET /workload: {error}", error)
-
-    async def _put(self, knob: str, body: dict[str, float]) -> None:
-        """One PUT. 2xx is done, 4xx certainly is not, anything else may be."""
-        url = f"{self._url}/{knob}"
-        async with self._lock:
-            try:
-                async with self._opened().put(url, json=body, allow_redirects=False) as reply:
-                    status, text = reply.status, (await _body(reply))[:200]
-            except aiohttp.ClientConnectorError as error:
-                self._fail(NotSent, f"no connection: {type(error).__name__}", error)
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                self._fail(Transient, f"PUT {knob}: no reply, {type(error).__name__}", error)
-        if 200 <= status < 300:
-            return
-        kind = Refused if 400 <= status < 500 and status not in (408, 425, 429) else Transient
-        self._fail(kind, f"PUT {knob}: HTTP {status} {text.decode('utf-8', 'replace')!r}")
-
-    def _fail(
-        self, kind: type[Permanent] | type[Transient], text: str, cause: Exception | None = None
-    ) -> NoReturn:
-        raise kind(f"device {self.device.id} at {self.device.url}: {text}") from cause
-
-
-async def _body(reply: aiohttp.ClientResponse) -> bytes:
-    """The whole body, capped. Raises ValueError when it is too long."""
-    data = bytearray()
-    async for part in reply.content.iter_chunked(8192):
-        data += part
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-    return bytes(data)
+        try:
+            return state_of(await self._http.get("/workload"))
+        except ValueError as error:
+            self._http.fail(Transient, f"GET /workload: {error}", error)
 
 
 def parse_state(body: bytes) -> State:
-    """Check and flatten the router's state. Raises ValueError naming what is wrong.
+    """Check and flatten the router's state as it comes. Raises ValueError naming what is wrong."""
+    return state_of(strict(body))
+
+
+def state_of(found: Any) -> State:
+    """Flatten the router's state. Raises ValueError naming what is wrong.
 
     A knob of the wrong type has a reason in place of its number; unknown names are ignored,
     so that a newer router stays readable.
     """
-    try:
-        found = json.loads(
-            body, object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_int=float
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     state: State = {}
@@ -204,17 +129,6 @@ def _number(value: object) -> float | str:
     if isinstance(value, float) and math.isfinite(value):
         return value
     return f"not a number: {str(value)[:40]!r}"
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
 
 
 def _address(point: Point) -> WorkloadAddress:

@@ -24,7 +24,12 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     return []
 
 
+NAMED = '[[device.point]]\nid = "p"\nquantity = "admission_pct"\nname = "job:7"\n'
 GOOD = {
+    "slurm": 'protocol = "slurm"\nprogram = "/opt/slurm/bin/scontrol"\ndry_run = false\n' + NAMED,
+    "envoy": 'protocol = "envoy"\nurl = "https://h:9901"\ntls = { ca_file = "/ca.pem" }\n' + NAMED,
+    "kubernetes": 'protocol = "kubernetes"\nurl = "https://h:6443"\ntoken = { env = "K8S" }\n' + NAMED,
+    "nvml": 'protocol = "nvml"\n' + NAMED,
     "tcp": 'protocol = "modbus-tcp"\nhost = "h"\nno_read = ["holding:10-12", "coil:3"]\n' + POINT,
     "tls": 'protocol = "modbus-tls"\nhost = "h"\ntls = { ca_file = "/ca.pem" }\n' + POINT,
     "rtu over tcp": 'protocol = "modbus-rtu-tcp"\nhost = "h"\npause_ms = 5\n' + POINT,
@@ -41,6 +46,10 @@ def test_what_fits(name: str, tmp_path: Path) -> None:
 
 
 BAD = {
+    'protocol = "modbus-tcp"\nhost = "h"\ndry_run = false\n' + POINT: "has no dry run",
+    'protocol = "slurm"\nurl = "http://h"\n' + NAMED: "spoken to on this host",
+    'protocol = "nvml"\nprogram = "scontrol"\n' + NAMED: "program: belongs to slurm",
+    'protocol = "envoy"\n' + NAMED: "url,
     'protocol = "modbus-rtu"\n' + POINT: "serial: is missing",
     'protocol = "modbus-rtu"\nhost = "h"\nserial = { path = "/dev/ttyS0" }\n'
     + POINT: "host: a ser",
