@@ -28,7 +28,8 @@ NAMED = '[[device.point]]\nid = "p"\nquantity = "admission_pct"\nname = "job:7"\
 GOOD = {
     "slurm": 'protocol = "slurm"\nprogram = "/opt/slurm/bin/scontrol"\ndry_run = false\n' + NAMED,
     "envoy": 'protocol = "envoy"\nurl = "https://h:9901"\ntls = { ca_file = "/ca.pem" }\n' + NAMED,
-    "kubernetes": 'protocol = "kubernetes"\nurl = "https://h:6443"\ntoken = { env = "K8S" }\n' + NAMED,
+    "kubernetes": 'protocol = "kubernetes"\nurl = "https://h:6443"\ntoken = { env = "K8S" }\n'
+    + NAMED,
     "nvml": 'protocol = "nvml"\n' + NAMED,
     "tcp": 'protocol = "modbus-tcp"\nhost = "h"\nno_read = ["holding:10-12", "coil:3"]\n' + POINT,
     "tls": 'protocol = "modbus-tls"\nhost = "h"\ntls = { ca_file = "/ca.pem" }\n' + POINT,
@@ -49,7 +50,7 @@ BAD = {
     'protocol = "modbus-tcp"\nhost = "h"\ndry_run = false\n' + POINT: "has no dry run",
     'protocol = "slurm"\nurl = "http://h"\n' + NAMED: "spoken to on this host",
     'protocol = "nvml"\nprogram = "scontrol"\n' + NAMED: "program: belongs to slurm",
-    'protocol = "envoy"\n' + NAMED: "url,
+    'protocol = "envoy"\n' + NAMED: "url: is missing",
     'protocol = "modbus-rtu"\n' + POINT: "serial: is missing",
     'protocol = "modbus-rtu"\nhost = "h"\nserial = { path = "/dev/ttyS0" }\n'
     + POINT: "host: a ser",
