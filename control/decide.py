@@ -65,8 +65,10 @@ class Setting:
         return Setting(layout, every, monitor, seen, Probes.of(layout), steered)
 
     def case(self, snapshot: Snapshot, state: ControlState) -> Case:
-        """What the guardrails look at."""
+        """What the guardrails look at: a suspect probe is no evidence for a move towards risk."""
         tau = self.monitor.model.tau_persist if self.monitor else None
+        if state.looked is not None:
+            snapshot = believed(self.probes, state.looked, snapshot)
         return Case(snapshot, state, self.layout, tau)
 
     def view(self, case: Case) -> View | None:

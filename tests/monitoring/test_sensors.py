@@ -11,11 +11,12 @@ from control import decide, quality
 from control.alarms import Severity
 from control.causes import Facts, causes
 from control.decide import Setting
+from control.guardrails import objections
 from control.layout import Layout
 from control.modes import initial
 from control.sensors import NOT_SCORED, Looked, Probes, believed, look
 from control.state import ControlState
-from control.types import Snapshot
+from control.types import Change, Proposal, Snapshot
 
 STEP_S = 30.0
 
@@ -115,3 +116,22 @@ def test_the_decision_path_keeps_the_gates_memory(layout: Layout) -> None:
         state = decide.observe(setting, shot, replace(state))
     assert state.looked is not None
     assert (state.looked.state.code == quality.GOOD).all()
+
+
+def test_suspect_probes_are_no_evidence_for_a_move_towards_risk(layout: Layout) -> None:
+    x = swinging(layout, 400)
+    for i in range(1, 5):  # four of the twelve racks of row B
+        at = layout.index[key(layout, f"B{i:02}", "inlet_c")]
+        x[100:, at] = x[100, at]
+    _, seen, shots = run(layout, x)
+    setting, shot = Setting.of(layout, None), shots[-1]
+    supply = "crac-b1/supply_air_setpoint_c"
+    shot.values[layout.index[supply]] = 18.0
+    for looked, fresh in ((seen[99], True), (seen[-1], False)):
+        case = setting.case(shot, ControlState(initial(layout.site, None), looked=looked))
+        risky = Proposal("x", "slow", "supply_air", (Change(supply, 18.0, 19.0),), "")
+        against = [o for o in objections(case, risky) if o.startswith("freshness")]
+        assert bool(against) is not fresh
+        assert fresh or "4 of 12 inlets" in against[0]
+        cooler = replace(risky, changes=(Change(supply, 18.0, 17.0),))
+        assert not [o for o in objections(case, cooler) if o.startswith("freshness")]
