@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.safety import campaign, configs, kills, losses, whole
+from tests.safety import campaign, configs, cuts, kills, losses, whole
 from tests.safety.tally import Runner, Tally
 
 TICKS = 200
@@ -65,6 +65,10 @@ STAGES = (
         "scenarios", "P1 P2 P8 P9 P10 P19", f"scenarios of {TICKS} ticks", scenarios, 10_000, 2_000
     ),
     Stage("kills", "P3 P4", "kill -9 at a line of the write path", kills.run, 0, 200),
+    Stage("cuts", "P5", "power cuts", cuts.cut_power, 400, 100),
+    Stage(
+        "disks", "P3", "writes on a failing or full disk, then a power cut", cuts.fail_disk, 30, 10
+    ),
     Stage("whole", "P4 P18", "kill -9 of skadi run", whole.run, 20, 10),
     Stage("sensors", "P6", "sets of sensors dropped", losses.drop_sensors, 0, 100),
     Stage("devices", "P7", "sets of failing devices", losses.fail_devices, 0, 100),
@@ -110,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         wanted = max(1, round(stage.ci * a.share)) if stage.ci else 0
         tally, took_s = run_stage(stage, a.seed, wanted, a.jobs)
-        if tally.cases < max(wanted, 1):
+        if tally.cases < max(wanted, 1):  # every stage has a number that it must reach
             tally.broken.append(f"only {tally.cases} of {wanted} were tried")
         print(report(stage, tally, took_s), flush=True)
         for line in tally.broken[:MOST_SHOWN]:

@@ -610,6 +610,19 @@ async def test_giving_back_does_without_a_dying_journal(
     assert (rig.cell(SUPPLY), rig.gate.held) == (18.0, {})
 
 
+async def test_undoing_without_a_record_goes_all_the_way_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later run could not tell our earlier value from an operator's."""
+    await rig.one(SUPPLY, 19.8)
+    await rig.one(SUPPLY, 20.5)
+    monkeypatch.setattr(rig.journal, "intend", _fail)
+    monkeypatch.setattr(rig.journal, "outcome", _fail)
+    (outcome,) = await rig.back(SUPPLY, target=Target.PREVIOUS)
+    assert outcome.receipt == Applied(SUPPLY, 18.0)
+    assert (rig.cell(SUPPLY), rig.gate.held) == (18.0, {})
+
+
 async def test_an_operators_priority_is_left_and_our_slot_is_emptied(rig: Rig) -> None:
     await rig.one(WATER, 8.4)
     rig.world.fields["bms"].operator(WATER, 10.0)
