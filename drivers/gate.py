@@ -161,10 +161,8 @@ class Gate:
                 return self._failed(part, stride)
         if reason := self._refusal(permit, now()):  # looking took time: killed, disarmed, late
             return self._failed(part, reason)
-        proposal, before = permit.proposal, {key: self.held.get(key) for key in wanted}
-        doubts = [
-            _lease(p, wanted[p.key], found[p.key], before[p.key], permit, now()) for p in points
-        ]
+        proposal, had = permit.proposal, {key: self.held.get(key) for key in wanted}
+        doubts = [_lease(p, wanted[p.key], found[p.key], had[p.key], permit, now()) for p in points]
         kind = f"protective:{proposal.move}" if proposal.kind == Kind.PROTECTIVE else proposal.move
         try:
             intent = self._journal.intend(now(), permit.cycle, kind, driver.device, doubts)
@@ -172,13 +170,9 @@ class Gate:
             return self._failed(part, f"journal: {error}")
         self.held |= {x.point: x for x in doubts}
         sent = await self._send(driver, wanted, found)
-        after = [(x, sent[x.point], before[x.point]) for x in doubts]
+        after = [(x, sent[x.point], had[x.point]) for x in doubts]
         outcomes = [Outcome(receipt, _after_write(x, old, receipt)) for x, receipt, old in after]
-        if not self._record(now(), intent, outcomes):
-            lost = "the journal is lost: a change without a record does not stay"
-            outcomes = [replace(o, receipt=Unknown(o.receipt.point, lost))
-                        if isinstance(o.receipt, Applied) else o for o in outcomes]  # fmt: skip
-        return outcomes
+        return self._record(now(), intent, outcomes, stays=False)
 
     async def _end(
         self, driver: Driver, leases: Sequence[Lease], target: Target, now: Now
@@ -196,18 +190,16 @@ class Gate:
         if not all(_ours(points[x.point], x, slots[x.point]) for x in leases):
             # An operator's, and what is one change is theirs as a whole.
             theirs = [_overridden(k, found[k], "changed by another hand") for k in values]
-            return self._without_a_write(now(), [Outcome(receipt, None) for receipt in theirs])
+            return self._record(now(), 0, [Outcome(receipt, None) for receipt in theirs])
         if all(x.certain and points[x.point].same(slots[x.point], values[x.point]) for x in leases):
             # Nothing to write. After a doubt there is: a late write could still land.
             stands = [(x, Applied(x.point, _number(found[x.point].value))) for x in leases]
             done = [Outcome(receipt, _after_ending(x, x, target, receipt)) for x, receipt in stands]
-            return self._without_a_write(now(), done)
+            return self._record(now(), 0, done)
         doubts = [_ending(x, values[x.point], slots[x.point], now()) for x in leases]
-        intent = 0
+        intent, cycle, kind = 0, leases[0].proposal, f"give_back:{target}"
         try:
-            intent = self._journal.intend(
-                now(), leases[0].proposal, f"give_back:{target}", driver.device, doubts
-            )
+            intent = self._journal.intend(now(), cycle, kind, driver.device, doubts)
         except JournalError as error:
             log.critical("giving back without a record", points=list(values), error=str(error))
             target = Target.BASELINE  # what nobody can look up must not stand half way
@@ -215,25 +207,19 @@ class Gate:
             doubts = [_ending(x, values[x.point], slots[x.point], now()) for x in leases]
         self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, values, found)
-        for key, receipt in receipts.items():
-            if isinstance(receipt, Applied) and _overruled(found[key], driver):
-                receipts[key] = _overridden(key, found[key], "an operator's priority rules")
         outcomes = [
             Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
             for x, doubt in zip(leases, doubts, strict=True)
         ]
-        self._record(now(), intent, outcomes)
-        return outcomes
-
-    def _without_a_write(self, now_s: float, outcomes: list[Outcome]) -> list[Outcome]:
-        self._record(now_s, 0, outcomes)
-        return outcomes
+        return self._record(now(), intent, outcomes)
 
     def _failed(self, changes: Sequence[Change], reason: str) -> list[Outcome]:
         return [Outcome(Failed(c.point, reason), self.held.get(c.point)) for c in changes]
 
-    def _record(self, now_s: float, intent: int, outcomes: Sequence[Outcome]) -> bool:
-        """Book what stands now; False when the journal can't hold it (the intent still does)."""
+    def _record(
+        self, now_s: float, intent: int, outcomes: list[Outcome], stays: bool = True
+    ) -> list[Outcome]:
+        """Book what stands now. Without a record (the intent still is one) a change does not stay."""
         for outcome in outcomes:
             if outcome.lease is None:
                 self.held.pop(outcome.receipt.point, None)
@@ -243,8 +229,11 @@ class Gate:
             self._journal.outcome(now_s, intent, outcomes)
         except JournalError as error:
             log.critical("an outcome can't be recorded", outcomes=repr(outcomes), error=str(error))
-            return False
-        return True
+            if not stays:
+                lost = "the journal is lost: a change without a record does not stay"
+                outcomes = [replace(o, receipt=Unknown(o.receipt.point, lost))
+                            if isinstance(o.receipt, Applied) else o for o in outcomes]  # fmt: skip
+        return outcomes
 
     async def _send(
         self, driver: Driver, values: Mapping[str, float | None], before: Mapping[str, Present]
@@ -320,8 +309,8 @@ def _proof(
         if reason and point.same(slot, _slot(point, before)):
             return Unknown(point.key, reason)
         return Mismatch(point.key, _number(value), slot)
-    if _overruled(found, driver):
-        return _overridden(point.key, found, "an operator's priority rules")
+    if _overruled(seen := found, driver) or _overruled(seen := before, driver):
+        return _overridden(point.key, seen, "an operator's priority rules")
     if value is not None and not point.same(found.value, value):
         return Mismatch(point.key, value, found.value)
     return Applied(point.key, _number(found.value) if value is None else value)

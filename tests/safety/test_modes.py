@@ -16,6 +16,7 @@ from control.modes import (
     in_scope,
     initial,
     may_write,
+    narrowed,
     step,
 )
 from control.types import Mode
@@ -160,6 +161,21 @@ def test_a_start_never_raises_what_was_stored(stored: Modes) -> None:
             assert now.mode is (ceiling if stored.mode is CLOSED else ADVISORY)
         else:
             assert now == Modes(ceiling, armed, ceiling, armed)
+
+
+@pytest.mark.parametrize("was", STATES)
+def test_an_edited_file_never_raises_what_runs(was: Modes) -> None:
+    points = list(SITE.writable_points.values())
+    for mode, armed in product(("advisory", "closed_loop"), SETS):
+        now = narrowed(was, make_site(mode, tuple(sorted(armed))))
+        assert (now.ceiling.value, now.allowed) == (mode, armed)
+        assert (now.killed, now.barred) == (was.killed, was.barred)
+        assert now.mode is (was.mode if mode == "closed_loop" else ADVISORY)
+        assert all(may_write(was, p) for p in points if may_write(now, p))
+        if "hall" in armed:
+            assert now.armed == was.armed
+        else:
+            assert now.armed == (armed if "hall" in was.armed else was.armed & armed)
 
 
 # -- what they mean for a point
