@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 TEST_ARGS ?= -n 2
 
-.PHONY: demo test setup check lint types imports docs bench-polling lock clean help
+.PHONY: demo test setup check lint types imports docs package bench-polling lock clean help
 .PHONY: coverage mutants mutation safety soak
 SAFETY_TESTS := $(addprefix tests/safety/test_,gate.py guardrails.py journal.py release.py modes.py commands.py)
 
@@ -61,6 +61,9 @@ bench-polling: .venv/.dev-ready ## what polling costs, beside a bare loop and Th
 
 docs: .venv/.dev-ready ## the documentation as HTML, in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build
+
+package: .venv/.dev-ready ## the wheel and the .deb, in dist/
+	PYTHON=$(PYTHON) systemd/package/build
 
 lock: ## pin requirements/*.in again (needs uv)
 	for name in runtime dev build energyplus dataset; do \

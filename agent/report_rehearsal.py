@@ -23,16 +23,20 @@ SAME = ("plant", "scenario", "seed", "hours")
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Results from a file: one JSON value, or one a line. Raises ValueError, OSError."""
     text = path.read_text(encoding="utf-8")
+    wrong = "not a result of  skadi rehearse --json  or  skadi demo --json"
     try:
         found = json.loads(text)
     except ValueError:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        try:
+            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            raise ValueError(wrong) from None
     results = found if isinstance(found, list) else [found]
     for r in results:
         if not isinstance(r, dict) or not (
             {"controller", "wh_per_prompt"} <= r.keys() or "baseline" in r
         ):
-            raise ValueError("not a result of  skadi rehearse --json  or  skadi demo --json")  # fmt: skip
+            raise ValueError(wrong)
     return results
 
 
