@@ -5,14 +5,13 @@ Decides nothing else; an agent runs the same without it, in some 30 MB more.
 
 import ctypes
 import gc
-import importlib
 import linecache
 import os
 import sys
 
 # mallopt(3) of glibc: threads share this many arenas; by default each may get one of its own.
 _M_ARENA_MAX, _ARENAS = -8, 2
-_UNUSED = "rich"  # structlog draws tracebacks with it where it is there: a service logs JSON
+_UNUSED = "rich"  # libraries draw their logs and tables with it; a service logs JSON
 
 
 def begin() -> None:
@@ -20,12 +19,8 @@ def begin() -> None:
     # Matrices here are of some hundred rows: threads of BLAS cost memory and win nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _libc_call("mallopt", _M_ARENA_MAX, _ARENAS)
-    if _UNUSED not in sys.modules and "structlog" not in sys.modules:
-        sys.modules[_UNUSED] = None  # type: ignore[assignment]  # "not installed", for this import
-        try:
-            importlib.import_module("structlog")
-        finally:
-            del sys.modules[_UNUSED]
+    # For as long as the process lives: to structlog and BAC0 it is "not installed".
+    sys.modules.setdefault(_UNUSED, None)  # type: ignore[arg-type]
 
 
 def settle() -> None:

@@ -68,6 +68,7 @@ async def week(plan: Rehearsal, folder: Path) -> dict[str, Any]:
         print(f"\r{100 * done:5.1f} %  {len(calls.times)} calls", end="", file=sys.stderr)
 
     await run.run(plan.hours, progress)
+    await asyncio.sleep(0)
     run.close()
     print(file=sys.stderr)
     return {
@@ -86,6 +87,7 @@ async def failure(plan: Rehearsal, folder: Path) -> dict[str, Any]:
     plant: Any = run.plant
     plant.overlays.start("crac_failure", plant.now_s, None)
     await run.run(WINDOW_S / 3600.0)
+    await asyncio.sleep(0)
     run.close()
     names = [i for _, i in calls.times[before:]]
     return {"calls_after_failure": len(names), "causes": dict(Counter(names)),
@@ -100,7 +102,8 @@ async def both(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         failed = await failure(replace(plan, tick_s=5.0), Path(one))
         print(json.dumps(failed), flush=True)
-        normal = await week(replace(plan, hours=24.0 * args.days), Path(two))
+        hours = 24.0 * args.days
+        normal = await week(replace(plan, hours=hours), Path(two)) if hours else {}
     return {"week": normal, "crac_failure": failed, "goals": GOALS}
 
 

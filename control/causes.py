@@ -1,7 +1,7 @@
 """What is wrong with a hall right now, as causes: one for each thing a person would fix.
 
 A row that is hot, deviates and has a rack over its power is one cause with its worst severity,
-not three. Devices that fall silent together are the network. Bounds that are left again have
+not three; and where a cooling unit of the row stands still, that unit is the cause of it. Devices that fall silent together are the network. Bounds that are left again have
 hysteresis: `active` are the causes that stand, which need to get better by a margin to end. Pure.
 """
 
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from config.site import Point
 from control.alarms import Cause, Severity
 from control.features import worst_inlets
 from control.layout import Layout
 from control.state import ControlState
 from control.types import Snapshot
+from control.units import known_bad
 
 NEAR_K = 0.5  # below the inlet limit: a warning
 HYSTERESIS_K = 0.5
@@ -22,6 +24,7 @@ HYSTERESIS = 0.03  # of a limit
 SILENT_POLLS = 3  # failed in a row
 TOGETHER = 0.3  # of all devices silent at once: it is the network
 BLIND_SHARE = 0.25
+TURNS_PCT, STILL_PCT = 20.0, 5.0  # a fan told to turn, and one that does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def causes(
     """Everything that is wrong now."""
     return (
         *_switches(state),
-        *_rows(layout, snapshot, state, active),
+        *_rows(layout, snapshot, state, active, dict(_stopped(layout, snapshot))),
         *_latency(layout, snapshot, active),
         *_devices(facts),
         *_points(state),
@@ -59,15 +62,61 @@ def _switches(state: ControlState) -> Iterator[Cause]:
                         f"look at the plant, then on the host: skadi arm --reset {name}", on_delay_s=0.0)  # fmt: skip
 
 
+def _stopped(layout: Layout, snapshot: Snapshot) -> Iterator[tuple[str, tuple[str | None, str]]]:
+    """Cooling units that do not cool: equipment -> (row, what says so). By their state points, or
+    by a fan that stands still although it is told to turn."""
+    for equipments in layout.site.air_units.values():
+        for name, points in equipments.items():
+            unit = layout.site.unit.get(name)
+            why = known_bad(unit, snapshot) if unit is not None else _still(name, points, snapshot)
+            if why is not None:
+                yield name, (points[0].row, why)
+
+
+def _still(name: str, points: tuple[Point, ...], snapshot: Snapshot) -> str | None:
+    fans = [p for p in points if p.quantity == "fan_rpm_pct"]
+    told = [v for p in fans if p.writable and (v := snapshot.value(p.key)) is not None]
+    does = [v for p in fans if not p.writable and (v := snapshot.value(p.key)) is not None]
+    if told and does and min(told) >= TURNS_PCT and max(does) < STILL_PCT:
+        return f"{name} stands still: fan at {max(does):.0f} %, told {min(told):.0f} %"
+    return None
+
+
 def _rows(
-    layout: Layout, snapshot: Snapshot, state: ControlState, active: frozenset[str]
+    layout: Layout,
+    snapshot: Snapshot,
+    state: ControlState,
+    active: frozenset[str],
+    stopped: Mapping[str, tuple[str | None, str]],
 ) -> Iterator[Cause]:
+    """Rows in trouble, and units that do not cool: a row's trouble is its stopped unit's."""
+    hot = dict(_troubles(layout, snapshot, state, active, stopped))
+    for name, (row, why) in stopped.items():
+        found = hot.pop(row, []) if row is not None else []
+        severity = max([Severity.HIGH, *(s for s, _ in found)])
+        yield Cause(f"unit:{name}", severity, "; ".join([why, *(t for _, t in found)]),
+                    "look at the unit; the others of its zone carry its load", on_delay_s=60.0)  # fmt: skip
+    for row, found in hot.items():
+        text = f"row {row}: {'; '.join(t for _, t in found)}"
+        yield Cause(f"row:{row}", max(s for s, _ in found), text,
+                    f"look at row {row}'s units and racks; skadi explain says what was done")  # fmt: skip
+
+
+def _troubles(
+    layout: Layout,
+    snapshot: Snapshot,
+    state: ControlState,
+    active: frozenset[str],
+    stopped: Mapping[str, tuple[str | None, str]],
+) -> Iterator[tuple[str, list[tuple[Severity, str]]]]:
+    """What is wrong with each row, where something is."""
+    cause_of = {row: f"unit:{name}" for name, (row, _) in stopped.items()}
     limits = layout.site.limits
     worst_c = worst_inlets(layout, snapshot)
     rack_kw = layout.rack_kw.sum(snapshot.values)
     for i, row in enumerate(layout.rows):
         name = f"row:{row}"
-        ease = 1.0 if name in active else 0.0
+        ease = 1.0 if {name, cause_of.get(row)} & active else 0.0
         racks = layout.row_of_rack == i
         inlet_c = _most(worst_c[racks])
         power_kw = _most(rack_kw[racks])
@@ -92,9 +141,7 @@ def _rows(
             from_ = f", most from {', '.join(finding.top[:2])}" if finding.top else ""
             found.append((Severity.MEDIUM, f"runs unlike it was trained on{from_}"))
         if found:
-            text = f"row {row}: {'; '.join(t for _, t in found)}"
-            yield Cause(name, max(s for s, _ in found), text,
-                        f"look at row {row}'s units and racks; skadi explain says what was done")  # fmt: skip
+            yield row, found
 
 
 def _latency(layout: Layout, snapshot: Snapshot, active: frozenset[str]) -> Iterator[Cause]:
