@@ -57,8 +57,8 @@ def plant_site(points: Iterable[PlantPoint], step_s: float, like: Site | None = 
     like: a real site whose limits, cadence and choices hold here too, and whose write limits hold
     for points of the same key; times are stretched to the plant's step.
     """
-    if like is not None and all(d.protocol == "plant" for d in like.devices):
-        return like  # made here before
+    if like is not None and {d.protocol for d in like.devices} <= {"plant", "push"}:
+        return like  # made here before; what is pushed was added since
     by_device: dict[str, list[Point]] = {}
     slowest_s = max(15.0, 3.0 * step_s)
     listed = list(points)

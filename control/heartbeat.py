@@ -25,7 +25,8 @@ def beats(case: Case, cycle: str) -> list[Proposal]:
         steered = any(
             p.writable and p is not point and may_write(state.modes, p) for p in device.points
         )
-        if old is None or not due or not steered or point.key in state.owed:
+        mine = may_write(state.modes, point) and point.key not in state.owed
+        if old is None or not due or not steered or not mine:
             continue
         new = old + 1.0 if old + 1.0 <= point.limits.max else point.limits.min
         found.append(Proposal(

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.api import Api, ApiError
 from agent.clock import utc
 from agent.operations import OPERATIONS
+from agent.polling import DeviceStats
 from config.surfaces import ApiSection, ApiTlsSection
 from tests.api.make import ENVIRON, House, api_section, bearer, get, hall_site, house, post
 from tests.certs import certificate
@@ -328,6 +329,23 @@ async def test_metrics_are_read_by_prometheus_own_parser(hall: House) -> None:
     assert len(racks) == 72
     assert families["skadi_closed_loop"].samples[0].value == 1.0
     assert families["skadi_total_power_kw"].samples[0].value > 100
+    offered = {
+        tuple(sorted(s.labels.items())): s.value for s in families["skadi_device_points"].samples
+    }
+    lacking = {"device": "gate", "quantity": "inlet_c", "state": "missing"}
+    assert offered[tuple(sorted(lacking.items()))] == 1.0
+
+
+async def test_metrics_tell_how_polling_each_device_goes(hall: House) -> None:
+    stats = hall.polls["crac-a1"] = DeviceStats(polls=9, errors=2, retries=1, wait_s=20.0)
+    stats.answered(hall.clock.now_s(), 0.25)
+    async with aiohttp.ClientSession() as session, session.get(hall.url + "/metrics") as answer:
+        families = {f.name: f for f in text_string_to_metric_families(await answer.text())}
+    names = ("polls", "errors", "retries", "latency_seconds", "poll_wait_seconds", "up")
+    found = {n: s.value for n in names for s in families[f"skadi_device_{n}"].samples
+             if s.labels["device"] == "crac-a1" and not s.name.endswith("_created")}  # fmt: skip
+    assert found == {"polls": 9, "errors": 2, "retries": 1, "latency_seconds": 0.25,
+                     "poll_wait_seconds": 20.0, "up": 1.0}  # fmt: skip
 
 
 async def test_history_away_is_503_and_control_goes_on(tmp_path: Path) -> None:
