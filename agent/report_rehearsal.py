@@ -15,7 +15,7 @@ BASELINE = ("fixed", "baseline")
 # What a run is called, in the order of the bars.
 NAMES = {
     "fixed": "as it stands", "baseline": "without Skadi", "pid": "PID", "trim-respond": "trim & respond",
-    "constant": "best constant", "skadi": "Skadi", "oracle": "oracle",
+    "best-constant": "best constant", "skadi": "Skadi", "oracle": "oracle",
 }  # fmt: skip
 SAME = ("plant", "scenario", "seed", "hours")
 

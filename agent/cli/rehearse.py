@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ from control.monitor import Trained
     "--report",
     "report_path",
     type=click.Path(path_type=Path),
-    help="Write the result here too: FILE.json, else one page of HTML.",
+    help="Write the result here too: FILE.json; FILE.html or FILE.pdf beside references run before.",
 )
 @click.option("--model", "model_path", type=click.Path(path_type=Path), help="A trained IMS model.")
 @click.option(
@@ -86,7 +85,7 @@ def rehearse(
         fail(str(error))
     result |= {"scenario": scenario or "default", "seed": seed}
     if report_path is not None:
-        _write(report_path, result)
+        _write(report_path, plan, result)
     print_json(result) if as_json else _show(result)
     if any(result["violation_steps"].values()):
         raise click.exceptions.Exit(int(Exit.FAILURE))
@@ -101,18 +100,20 @@ def _run(plan: Rehearsal, progress: Progress | None) -> dict[str, Any]:
     return run_reference(plan.controller, plan, progress, cache=cache, workers=os.cpu_count() or 1)
 
 
-def _write(path: Path, result: dict[str, Any]) -> None:
-    """The result as JSON, or as a page that opens without a network."""
-    text = json.dumps(result, indent=1)
-    if path.suffix != ".json":
-        cells = "".join(
-            f"<tr><th>{escape(k)}<td>{escape(json.dumps(v))}" for k, v in result.items()
-        )
-        text = (
-            f"<!doctype html><meta charset=utf-8><title>Rehearsal</title><table>{cells}</table>\n"
-        )
+def _write(path: Path, plan: Rehearsal, result: dict[str, Any]) -> None:
+    """The result as JSON; or as a page or PDF, beside the references that this plan was played by."""
+    from agent.report_rehearsal import write_report
+
+    cache, same = Cache(), {"scenario": result["scenario"], "seed": result["seed"]}
+    names = [n for n in REFERENCES if n != plan.controller] if plan.plant in ALIASES else []
+    others = [r | same for n in names if (r := cache.summary(n, plan)) is not None]
     try:
-        path.write_text(text, encoding="utf-8")
+        if path.suffix == ".json":
+            path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+        else:
+            write_report([*others, result], path)
+    except ValueError as error:
+        fail(f"--report {error}", Exit.USAGE)
     except OSError as error:
         fail(f"--report {path}: {error.strerror}")
 

@@ -13,7 +13,7 @@ from agent.report_acts import alarms, audit, saving, timeline
 from agent.report_grid import Grid, Span
 from agent.report_page import rehearsal_page
 from agent.report_pdf import pdf_of
-from agent.report_rehearsal import bars, compare, read_results
+from agent.report_rehearsal import bars, compare, read_results, write_report
 from tests.api.make import hall_site
 
 H = 3_600.0
@@ -161,3 +161,16 @@ def test_a_file_that_is_no_rehearsal_is_refused(tmp_path: Path, text: str) -> No
             read_results(file)
     else:
         assert read_results(file) == []
+
+
+def test_rehearsals_become_a_file_of_their_own(tmp_path: Path) -> None:
+    runs = [result("skadi", 9.0), result("fixed", 10.0)]
+    for name, begins in (("r.html", b"<!doctype html>"), ("r.pdf", b"%PDF-"), ("r.json", b"{")):
+        write_report(runs, tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    assert "+7.0" in (tmp_path / "r.html").read_text()  # points saved at the IT
+    for wrong in ("r.txt", "r"):
+        with pytest.raises(ValueError, match="end it in"):
+            write_report(runs, tmp_path / wrong)
+    with pytest.raises(ValueError, match="no results"):
+        write_report([], tmp_path / "r.html")
