@@ -136,6 +136,7 @@ def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
         if not any(c.point in leaving for c in p.changes)
     ]
     _, verdicts = _judge_all(case, wanted, cycle)
+    state = verify.limited(case, ending)
     return Decision(state, verdicts, tuple(ending), troubles=tuple(found))
 
 

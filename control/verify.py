@@ -84,6 +84,21 @@ def verify(case: Case, view: View | None) -> list[Judgement]:
     return [*(_judge(case, view, v) for v in due), *followed]
 
 
+def limited(case: Case, ending: list[Ending]) -> ControlState:
+    """The state in which a move whose point is sent to its safe value, blind or over a limit, waits
+    before it is tried again."""
+    safe = {e.point for e in ending if e.target is Target.SAFE}
+    if not safe:
+        return case.state
+    until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
+    held_back = {
+        f"{v.proposal.move}|{v.proposal.scope}": until_s
+        for v in (*case.state.verifications, *case.state.stands)
+        if any(c.point in safe and _holds(case, c.point, v.proposal) for c in v.proposal.changes)
+    }
+    return replace(case.state, held_back={**case.state.held_back, **held_back})
+
+
 def _followed(case: Case, v: Verification) -> str | None:
     """Why a move towards risk is undone although it may have settled, or None."""
     finding = case.state.findings.get(f"row:{v.row}") if v.row else None

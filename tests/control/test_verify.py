@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from control import leases, verify
+from control import decide, leases, verify
 from control.case import Case
+from control.decide import Setting
+from control.guardrails import objections
 from control.slow_model import Shift
 from control.state import Verification
 from control.types import Change, Effect, Lease, Proposal, Target
@@ -88,3 +90,20 @@ def test_what_a_person_wrote_is_not_prolonged_and_the_slow_loop_leaves_it_alone(
     here = at("nominal", leases={k: replace(x, expires_s=NOW_S + 60.0) for k, x in short.items()})
     assert [x.point for x in leases.renewable(here)] == [FAN]
     assert leases.of_persons(here.state) == {SUPPLY}
+
+
+def test_what_a_limit_takes_back_is_held_back_and_says_so() -> None:
+    hot = {"pdu-a/inlet_c.A01": 29.0}  # the limit is 28
+    here = case(hot, verifications=(verification(),), leases=held())
+    setting = Setting.of(here.layout, None)
+    decision = decide.fast(setting, here.snapshot, here.state, "f1")
+    assert [(e.point, e.target) for e in decision.endings] == [(SUPPLY, Target.SAFE)]
+    until_s = decision.state.held_back["supply_air|zone:row-A"]
+    assert until_s == NOW_S + here.layout.site.optimizer.hold_back_s
+    again = replace(MOVE, id="slow:s2:x")
+    later = replace(here, state=replace(decision.state, leases={}))
+    assert any("was undone; held back" in o for o in objections(later, again))
+    others = case(hot, verifications=(verification(),), leases=held("fast:f0:pre_cool_air"))
+    assert decide.fast(setting, others.snapshot, others.state, "f1").state.held_back == {}
+    fine = decide.fast(setting, case().snapshot, here.state, "f1")
+    assert fine.state.held_back == {}
