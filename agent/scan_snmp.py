@@ -34,6 +34,7 @@ class Scanned:
     profile: Profile | None = None
     found: Expansion = field(default_factory=Expansion)
     requests: int = 0
+    related: bool = False  # the vendor is known, the model is not: its tables were found
 
 
 class Asks(Protocol):
@@ -167,15 +168,61 @@ async def collect(walker: Walker, tables: tuple[TableSection, ...]) -> Expansion
     return expand(tables, walker.columns)
 
 
+async def relatives(walker: Walker, device: Scanned) -> list[Profile]:
+    """Profiles of the same vendor's other models whose tables the device has.
+
+    Vendors number models faster than anybody can list them, and keep their MIBs. A table below
+    the vendor's arc means the same on each of them, so nothing is guessed.
+    """
+    vendor = _vendor(device.object_id)
+    found: list[Profile] = []
+    for profile in profiles_of("snmp"):
+        match = profile.match
+        if vendor is None or vendor not in map(_vendor, match.sys_object_id):
+            continue
+        if not match.has or any([await walker.has(c) for c in match.has if c[0] != "{"]):
+            found.append(profile)
+    return found
+
+
+def _vendor(object_id: str) -> str | None:
+    """The enterprise's number, 1.3.6.1.4.1.N (RFC 2578, private enterprise numbers)."""
+    arcs = object_id.split(".")
+    return arcs[6] if arcs[:6] == ["1", "3", "6", "1", "4", "1"] and len(arcs) > 6 else None
+
+
 async def scan(session: Session) -> Scanned:
-    """Identify a device and expand the first fitting profile that finds points."""
+    """Identify a device and expand the first fitting profile that finds points.
+
+    Where none that names the model does, the tables of its relatives are tried, and the profile
+    that finds most is taken.
+    """
     device = await identify(session)
     walker = Walker(session)
-    for profile in await choose(walker, device):
-        found = await collect(walker, for_device(profile.tables, device.object_id))
-        if device.profile is None or (found.points and not device.found.points):
-            device.profile, device.found = profile, found
-        if found.points:
+    chosen = await choose(walker, device)
+    for profile in (p for p in chosen if p.match.sys_object_id):
+        await _try(walker, device, profile)
+        if device.found.points:
             break
+    if not device.found.points:
+        for profile in await relatives(walker, device):
+            if profile not in chosen and await _try(walker, device, profile):
+                device.related = True
+    for profile in (p for p in chosen if not p.match.sys_object_id):
+        if not device.found.points:
+            await _try(walker, device, profile)
     device.requests = session.requests
     return device
+
+
+async def _try(walker: Walker, device: Scanned, profile: Profile) -> bool:
+    """Expand a profile; it is the device's if it finds more than the one before."""
+    found = await collect(walker, for_device(profile.tables, device.object_id))
+    fits = len(found.points) > len(device.found.points)
+    if fits or (device.profile is None and _named(profile, device)):
+        device.profile, device.found = profile, found
+    return fits
+
+
+def _named(profile: Profile, device: Scanned) -> bool:
+    return any(_prefix(o, device.object_id) for o in profile.match.sys_object_id)

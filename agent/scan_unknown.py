@@ -31,11 +31,15 @@ async def candidates(walker: Walker, object_id: str) -> list[str]:
                 lines.append(f"candidate: {where} = {number:g} ({words})")
     arcs = object_id.split(".")
     own = ".".join(arcs[:7]) if object_id.startswith(ENTERPRISES + ".") else ENTERPRISES
-    rows = await walker.column(own, MAX_ROWS)
-    shown = [line for index in rows if (line := _line(parse_oid(own), index, rows))]
+    shown: list[str] = []
+    for below in dict.fromkeys((own, ENTERPRISES)):  # many agents bear their software's name
+        rows = await walker.column(below, MAX_ROWS)
+        shown = [line for index in rows if (line := _line(parse_oid(below), index, rows))]
+        if shown:
+            break
     lines += shown[:MAX_LINES]
     if len(shown) > MAX_LINES:
-        lines.append(f"... and {len(shown) - MAX_LINES} more numbers below {own}")
+        lines.append(f"... and {len(shown) - MAX_LINES} more numbers below {below}")
     return lines
 
 

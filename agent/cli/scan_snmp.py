@@ -135,6 +135,9 @@ def _tell(host: str, port: int, found: Scanned) -> None:
              f"{found.profile.about.title}: confirm its points")  # fmt: skip
     else:
         _say(f"{where}: {found.profile.name}: {found.profile.about.title}")
+        if found.related:
+            _say(f"{where}: the model ({found.object_id}) is none that the profile names; the "
+                 "vendor's tables are there: confirm some values")  # fmt: skip
     _say(f"{where}: {len(found.found.points)} points, {found.requests} requests")
     for reason, count in found.found.left_out.items():
         _say(f"{where}: {count} left out: {reason}")

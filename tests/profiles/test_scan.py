@@ -164,6 +164,33 @@ def test_an_unknown_device_is_said_to_be_unknown_and_nothing_is_invented(tmp_pat
         loaded(out, tmp_path)
 
 
+def test_an_agent_that_bears_its_softwares_name_still_shows_the_devices_numbers() -> None:
+    values = {
+        SYS_DESCR: tlv(4, b"Linux am335x"), SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.2021.250.10"),
+        SYS_NAME: tlv(4, b"dcs"), "1.3.6.1.4.1.99999.1.1.7": num(215),
+    }  # fmt: skip
+    with running(Recording(values)) as agent:
+        done = CliRunner().invoke(snmp, [f"127.0.0.1:{agent.port}", "--community", "public"])
+    assert "# candidate: 1.3.6.1.4.1.99999.1.1.7 = 215" in done.stdout
+    assert "unknown device" in done.stderr
+
+
+def test_a_model_nobody_has_named_is_read_by_its_vendors_tables(tmp_path: Path) -> None:
+    values = {**sentry4(), SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.1718.77.3")}
+    with running(Recording(values)) as agent:
+        done = CliRunner().invoke(snmp, [f"127.0.0.1:{agent.port}", "--community", "public"])
+    (device,) = tomllib.loads(done.stdout)["device"]
+    assert device["profile"] == "servertech-sentry4"
+    assert {p["oid"] for p in device["point"]} >= {f"{SENTRY}.3.3.1.3.1.1", f"{SENTRY}.9.3.1.1.1.1"}
+    assert "none that the profile names" in done.stderr
+    other = {**sentry4(), SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.99999.1")}  # another vendor: nothing
+    with running(Recording(other)) as agent:
+        done = CliRunner().invoke(snmp, [f"127.0.0.1:{agent.port}", "--community", "public"])
+    (device,) = tomllib.loads(done.stdout)["device"]
+    assert "profile" not in device
+    assert "unknown device" in done.stderr
+
+
 def test_an_unknown_device_with_a_standard_mib_is_said_to_be_confirmed(tmp_path: Path) -> None:
     values = {
         SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.99999.4"), "1.3.6.1.2.1.33.1.4.4.1.2.1": num(231),
