@@ -138,7 +138,7 @@ def _default(field: Json) -> str:
 def _range(field: Json) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "\\<"}
     parts = [field, *field.get("anyOf", ())]
-    return ", ".join(f"{sign} {p[k]:g}" for p in parts for k, sign in signs.items() if k in p)
+    return ", ".join(f"{sign} {p[k]:.10g}" for p in parts for k, sign in signs.items() if k in p)
 
 
 def cli() -> Iterator[str]:

@@ -9,6 +9,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from tests.docs.test_front_door import DOCS, ROOT
 
 BLOCK = re.compile(r"<!-- (check|run|file)(?:: ?([\w.-]+))? -->\n *```\w+\n(.*?)\n *```", re.DOTALL)
 HEAD = 'config_version = 1\n[site]\nid = "docs"\n'
-START_S, END_S = 90.0, 60.0
+START_S, END_S = 180.0, 120.0
 Block = tuple[str, str, str]
 
 
@@ -51,16 +52,34 @@ def test_a_site_in_the_docs_loads(page: Path, text: str, tmp_path: Path) -> None
     assert load_site(file, {}).devices
 
 
+def free_base() -> int:
+    """A base for the simulators' ports at which the two devices of the first hour are free."""
+    for base in range(20_000 + os.getpid() % 100 * 200, 60_000, 1_000):
+        try:
+            for host, offset in (("127.0.0.11", 502), ("127.0.0.41", 161)):
+                with socket.socket() as tried:
+                    tried.bind((host, base + offset))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no ports are free")
+
+
 class Shell:
     """A folder, what runs in it, and the end of all of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.base = folder, free_base()
         self.env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder),
             "SKADI_REPO": str(ROOT), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
         }  # fmt: skip
         self.children: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+    def ported(self, text: str) -> str:
+        """A page's block with the ports of this test."""
+        text = text.replace("skadi sim ", f"skadi sim --port-base {self.base} ")
+        return re.sub(r"\b15(\d{3})\b", lambda m: str(self.base + int(m[1])), text)
 
     def run(self, text: str) -> str:
         done = subprocess.run(["bash", "-euc", text], cwd=self.folder, env=self.env, timeout=END_S,
@@ -99,9 +118,11 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     made.close()
 
 
+@pytest.mark.timeout(600)  # a minute of history has to pass, on a host that may be busy
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
 def test_the_commands_of_a_page_work_in_their_order(page: Path, shell: Shell) -> None:
-    for kind, about, text in MARKED[page]:
+    for kind, about, shown in MARKED[page]:
+        text = shell.ported(shown)
         match kind, about:
             case "file", name:
                 (shell.folder / name).write_text(text, encoding="utf-8")
