@@ -44,6 +44,12 @@ safety: .venv/.dev-ready ## try every promise in volume; each with its figures (
 bench-polling: .venv/.dev-ready ## what polling costs, beside a bare loop and ThingsBoard's gateway
 	$(BIN)/python benchmarks/polling.py
 
+mutation: .venv/.dev-ready ## mutation testing of the safety layer, whole (about an hour; by hand)
+	$(BIN)/python -m tests.safety.mutation
+
+soak: .venv/.dev-ready ## go on with the safety soak for an hour; any number of runs add up
+	$(BIN)/python -m tests.safety.soak --minutes 60
+
 # Debian's python3 has no ensurepip: make the environment without pip and
 # let the system's pip install into it.
 .venv/bin/python:

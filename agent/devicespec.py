@@ -61,7 +61,14 @@ def device_from_json(data: dict[str, Any]) -> Device:
     }
     points = tuple(_point_from_json(p) for p in data["points"])
     no_read = tuple(data.get("no_read", ()))
-    return Device(**{**data, **sections, "no_read": no_read, "points": points})
+    known = _known(Device, data)
+    return Device(**{**known, **sections, "no_read": no_read, "points": points})
+
+
+def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Only what this version knows: giving back must not fail on what another version wrote."""
+    names = {f.name for f in fields(kind)}
+    return {k: v for k, v in data.items() if k in names}
 
 
 def _point_to_json(point: Point) -> dict[str, Any]:
@@ -75,5 +82,5 @@ def _point_from_json(data: dict[str, Any]) -> Point:
     address = {k: tuple(v) if isinstance(v, list) else v for k, v in data["address"].items()}
     rest = {k: v for k, v in data.items() if k not in ("address_type", "address", "writable")}
     rest["sentinels"] = tuple(rest["sentinels"])
-    writable = Writable(**data["writable"]) if data["writable"] else None
-    return Point(**rest, address=kind(**address), writable=writable)
+    writable = Writable(**_known(Writable, data["writable"])) if data["writable"] else None
+    return Point(**_known(Point, rest), address=kind(**address), writable=writable)

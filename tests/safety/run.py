@@ -25,7 +25,10 @@ MOST_SHOWN = 15
 
 @dataclass(frozen=True)
 class Stage:
-    """One way to try promises. ci: how many in .ci/run (0: all there are); soak: how many a round."""
+    """One way to try promises. ci: how many in .ci/run (0: all there are); soak: how many a round.
+
+    same: figures of which each run has the same or its own extreme, so that they don't add up.
+    """
 
     name: str
     promises: str
@@ -33,6 +36,7 @@ class Stage:
     run: Runner
     ci: int
     soak: int
+    same: tuple[str, ...] = ()
 
 
 def scenarios(first: int, count: int, _folder: Path, jobs: int) -> Tally:
@@ -64,12 +68,14 @@ STAGES = (
     Stage(
         "scenarios", "P1 P2 P8 P9 P10 P19", f"scenarios of {TICKS} ticks", scenarios, 10_000, 2_000
     ),
-    Stage("kills", "P3 P4", "kill -9 at a line of the write path", kills.run, 0, 200),
-    Stage("cuts", "P5", "power cuts", cuts.cut_power, 400, 100),
+    Stage(
+        "kills", "P3 P4", "kill -9 at a line of the write path", kills.run, 0, 200, ("failpoints",)
+    ),
+    Stage("cuts", "P5", "power cuts", cuts.cut_power, 400, 100, ("records",)),
     Stage(
         "disks", "P3", "writes on a failing or full disk, then a power cut", cuts.fail_disk, 30, 10
     ),
-    Stage("whole", "P4 P18", "kill -9 of skadi run", whole.run, 20, 10),
+    Stage("whole", "P4 P18", "kill -9 of skadi run", whole.run, 20, 10, ("slowest release, s",)),
     Stage("sensors", "P6", "sets of sensors dropped", losses.drop_sensors, 0, 100),
     Stage("devices", "P7", "sets of failing devices", losses.fail_devices, 0, 100),
     Stage("configs", "P15", "site files made wrong", configs.run, 0, 100),
