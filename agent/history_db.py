@@ -63,7 +63,11 @@ def make_engine(site: Site, environ: Mapping[str, str] | None = None) -> AsyncEn
     limits = {"timeout": CONNECT_S, "command_timeout": STATEMENT_S}
     settings = {"application_name": f"skadi {site.id}/{site.area}"[:63], "timezone": "UTC"}
     return create_async_engine(
-        url, pool_size=3, connect_args=limits | {"server_settings": settings}, hide_parameters=True
+        url,
+        pool_size=1,
+        max_overflow=2,
+        connect_args=limits | {"server_settings": settings},
+        hide_parameters=True,
     )
 
 

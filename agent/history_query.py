@@ -7,15 +7,19 @@ one-minute rollups, and hourly ones for whole hours over days. Never more than M
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     Select,
     Table,
     and_,
     case,
+    cast,
     func,
     or_,
     select,
@@ -40,8 +44,7 @@ MAX_ROWS = 100_000
 LONG_S = 48 * HOUR_S  # over a longer time hours are answered by the hour, from the first whole one
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """A stretch of a series that begins at ts_s: mean, low and high of `n` good readings in the
     quantity's unit (None when there was none), and how many others there were."""
 
@@ -98,6 +101,13 @@ def bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement
     return (type_coerce(ts, BigInteger) // step_ms) * step_ms / 1000.0
 
 
+def seconds(ts: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """A time as POSIX seconds, made by the database: many rows are read."""
+    if dialect == "postgresql":
+        return cast(func.extract("epoch", ts), Double)
+    return type_coerce(ts, BigInteger) / 1000.0
+
+
 async def series(
     connection: AsyncConnection,
     me: Identity,
@@ -116,7 +126,16 @@ async def series(
         .where(*mine(table, me), c.point == point, c.ts >= since_s, c.ts < until_s)
         .limit(MAX_ROWS)
     )
-    return [Sample(float(r[0]), r[1], r[2], r[3], int(r[4]), int(r[5])) for r in found]
+    if step_s is None:
+        return [_sample(*row) for row in found.all()]
+    return [Sample(float(r[0]), r[1], r[2], r[3], int(r[4]), int(r[5])) for r in found.all()]
+
+
+def _sample(ts_s: float, value: float | None, quality: str) -> Sample:
+    """One reading."""
+    if quality == "good" and value is not None:
+        return Sample(ts_s, value, value, value, 1, 0)
+    return Sample(ts_s, None, None, None, 0, 1)
 
 
 async def timeline(
@@ -133,17 +152,22 @@ async def timeline(
     table = _answers(since_s, until_s, step_s)
     c = table.c
     known = select(SERIES.c.point).where(*mine(SERIES, me), SERIES.c.quantity == quantity)
-    at = bucket(c.ts, step_s, connection.dialect.name).label("at")
-    mean = func.sum(c.mean * c.n) / func.nullif(func.sum(c.n), 0)
+    dialect = connection.dialect.name
+    at: ColumnElement[Any] = seconds(c.ts, dialect)
+    mean: ColumnElement[Any] = c.mean
+    wanted = select(c.point, at, mean)
+    if step_s != (HOUR_S if table is ROLLUPS_1H else MINUTE_S):  # else each row is its own step
+        at = bucket(c.ts, step_s, dialect).label("at")
+        mean = func.sum(c.mean * c.n) / func.nullif(func.sum(c.n), 0)
+        wanted = select(c.point, at, mean).group_by(c.point, at)
     found = await connection.execute(
-        select(c.point, at, mean)
-        .where(*mine(table, me), c.point.in_(known), c.ts >= since_s, c.ts < until_s)
-        .group_by(c.point, at)
-        .order_by(c.point, at)
+        wanted.where(
+            *mine(table, me), c.point.in_(known), c.ts >= since_s, c.ts < until_s
+        ).order_by(c.point, c.ts if at.key != "at" else at)
     )
     lines: dict[str, list[tuple[float, float | None]]] = {}
-    for point, at_s, value in found:
-        lines.setdefault(point, []).append((float(at_s), value))
+    for point, rows in groupby(found.all(), itemgetter(0)):
+        lines[point] = [(float(row[1]), row[2]) for row in rows]
     return lines
 
 
@@ -164,17 +188,11 @@ def _answers(since_s: float, until_s: float, step_s: float | None) -> Table:
 
 def _rows(table: Table, step_s: float | None, dialect: str) -> Select[Any]:
     if step_s is None:
-        return _raw()
+        c = table.c
+        return select(seconds(c.ts, dialect), c.value, c.quality).order_by(c.ts)
     if table is TELEMETRY_RAW:
         return _of_raw(step_s, dialect)
     return _of_rollups(table, step_s, dialect)
-
-
-def _raw() -> Select[Any]:
-    c = TELEMETRY_RAW.c
-    value = case((c.quality == "good", c.value))
-    good = case((c.quality == "good", 1), else_=0)
-    return select(c.ts, value, value, value, good, 1 - good).order_by(c.ts)
 
 
 def _of_raw(step_s: float, dialect: str) -> Select[Any]:

@@ -56,8 +56,10 @@ class Postgres:
 
     password = PASSWORD
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """options: more of the server's, as on its command line."""
         self.port = free_port()
+        self._options = " ".join(options)
         self.folder = Path(tempfile.mkdtemp(prefix="skadi-pg-"))
         self._bin = programs()
         secret = self.folder / "password"
@@ -82,6 +84,7 @@ class Postgres:
     def start(self) -> None:
         """Start and wait until it takes connections."""
         options = f"-p {self.port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
+        options += f" {self._options}"
         self._control("start", "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self, how: str = "fast") -> None:

@@ -1,0 +1,82 @@
+"""What the benchmarks of history share: a hall of pushed points, its readings, a control cycle."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import numpy as np
+
+from agent.clock import WallClock
+from agent.history import History
+from config.secrets import SecretRef
+from config.site import Device, Site
+from control.types import Quality, Reading
+from tests.agent import make
+from tests.agent.postgres import PASSWORD, USER, Postgres
+
+Json = dict[str, Any]
+DEVICES, TICK_S = 50, 0.1
+T0 = 1_767_225_600.0
+DAY = 86_400
+
+
+def hall(folder: Path, points: int, server: Postgres | None = None, **more: Any) -> Site:
+    """A site of pushed points on DEVICES devices."""
+    each = points // DEVICES or points
+    devices = tuple(
+        Device(id=f"d{i}", protocol="push", points=tuple(
+            make.point(f"d{i}", f"p{k}", rack=f"R{i}", row="A") for k in range(each)))
+        for i in range(points // each)
+    )  # fmt: skip
+    if server is not None:
+        more |= {"url": server.url, "password": SecretRef(env="PG")}
+    return replace(make.site(folder, **more), devices=devices)
+
+
+def open_history(site: Site) -> History:
+    return History(site, WallClock(), {"PG": PASSWORD})
+
+
+class Control:
+    """A cycle every TICK_S, as the control loop has one; how late each began."""
+
+    def __init__(self) -> None:
+        self.late_ms: list[float] = []
+
+    async def run(self, seconds: float, each: Callable[[int], None]) -> None:
+        begin = time.monotonic()
+        for i in range(round(seconds / TICK_S)):
+            due = begin + i * TICK_S
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self.late_ms.append((time.monotonic() - due) * 1000)
+            each(i)
+
+    @property
+    def p99_ms(self) -> float:
+        return float(np.percentile(self.late_ms, 99))
+
+
+def readings_of(site: Site, i: int) -> list[tuple[Device, list[Reading]]]:
+    """A tenth of the devices a tick: each device once a second."""
+    now_s = time.time()
+    mine = site.devices[i % 10 :: 10]
+    return [
+        (d, [Reading(p.key, 20.0 + (i % 97) / 7, now_s, Quality.GOOD) for p in d.points])
+        for d in mine
+    ]
+
+
+def size_of(folder: Path, pattern: str) -> int:
+    """Bytes of the files that fit."""
+    return sum(p.stat().st_size for p in folder.glob(pattern))
+
+
+async def connect(port: int) -> Any:
+    """A client that is not SQLAlchemy's."""
+    return await asyncpg.connect(
+        host="127.0.0.1", port=port, user=USER, password=PASSWORD, database="postgres"
+    )
