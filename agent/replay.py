@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.backtest import Wish, saving
 from agent.clock import VirtualClock, utc
 from agent.core import Agent
 from agent.history import History
@@ -49,6 +50,7 @@ class Track:
     states: list[list[str]] = field(default_factory=list)
     tops: list[list[tuple[str, ...]]] = field(default_factory=list)
     acts: list[tuple[float, str, str, bool, str]] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
         """The replay in plain JSON values: counts, each change of state, each act."""
@@ -64,6 +66,7 @@ class Track:
             "rows": len(self.times_s), "tau_fast": self.tau_fast, "tau_persist": self.tau_persist,
             "states": {u: dict(Counter(s[i] for s in self.states)) for i, u in enumerate(self.units)},
             "changes": changes,
+            "saving": saving(self.wishes, self.times_s[-1]) if self.timed and self.times_s else None,
             "actions": [{"at": utc(t), "move": m, "scope": s, "done": d, "reason": r}
                         for t, m, s, d, r in self.acts],
         }  # fmt: skip
@@ -202,3 +205,5 @@ class _Listener:
             if at_s - self._wished.get((move, scope), -np.inf) >= AGAIN_S:
                 self._wished[move, scope] = at_s
                 self._track.acts.append((at_s, move, scope, False, str(detail["reason"])))
+                worth = float(detail["predicted_kw"]), float(detail["predicted_sigma_kw"])
+                self._track.wishes.append(Wish(at_s, move, scope, *worth))

@@ -30,15 +30,20 @@ from control.monitor import Trained
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="A picture: .png or .svg."
 )
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Compare with another model's file, or with what another release's --json printed.")  # fmt: skip
 @json_option
 def replay(
     csv_path: Path | None, rows_from: int, model_path: Path | None, model_version: int | None,
-    config_path: Path, since: str, until: str | None, plot: Path | None, as_json: bool, **table: Any,
+    config_path: Path, since: str, until: str | None, plot: Path | None, against: Path | None,
+    as_json: bool, **table: Any,
 ) -> None:  # fmt: skip
     """Replay a CSV through the monitor, or history through the whole decision path in advisory."""
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise click.BadParameter("a picture ends in .png or .svg", param_hint="--plot")
     if csv_path is not None:
+        if against is not None:
+            raise click.UsageError("--against needs a hall's history, not --csv")
         if model_path is None:
             raise click.UsageError("--csv needs --model FILE")
         track, title = _csv(csv_path, model_path, rows_from, table), csv_path.name
@@ -47,6 +52,8 @@ def replay(
     if not track.times_s:
         fail("nothing was measured in this time")
     told = track.told() | {"plot": str(plot) if plot else None}
+    if against is not None:
+        told["against"] = _against(against, told["saving"], config_path, since, until)
     if plot is not None:
         from agent.replay_plot import draw
 
@@ -67,8 +74,37 @@ def replay(
         click.echo(f"{act['at']} {done} {act['move']} in {act['scope']}: {act['reason']}")
     for unit, counts in told["states"].items():
         click.echo(f"{unit}: " + ", ".join(f"{k} {v}" for k, v in counts.items()))
+    if (saved := told["saving"]) is not None and csv_path is None:
+        click.echo(
+            f"would have saved {_span(saved)}, by the model, in {saved['steps']} first steps"
+        )
+    if against is not None:
+        other = told["against"]
+        click.echo(
+            f"{against.name}: {_span(other['saving'])}; more by {_span(other['difference'])}"
+        )
     if plot is not None:
         click.echo(f"wrote {plot}", err=True)
+
+
+def _span(x: dict[str, Any]) -> str:
+    return f"{x['kwh']:.2f} kWh ({x['low']:.2f} to {x['high']:.2f}, 95 %)"
+
+
+def _against(
+    path: Path, ours: dict[str, Any], config_path: Path, since: str, until: str | None
+) -> dict[str, Any]:
+    """The other's saving on the same history, and the difference."""
+    from agent.backtest import difference, earlier
+
+    try:
+        theirs = earlier(path)
+    except (ValueError, OSError) as error:
+        fail(f"{path}: {error}", Exit.CONFIGURATION)
+    if theirs is None:
+        track, _ = _history(config_path, path, None, since, until)
+        theirs = track.told()["saving"]
+    return {"file": path.name, "saving": theirs, "difference": difference(ours, theirs)}
 
 
 def _csv(csv_path: Path, model_path: Path, rows_from: int, table: dict[str, Any]) -> Any:

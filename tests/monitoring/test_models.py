@@ -197,6 +197,9 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         assert {u for u, s in told["states"].items() if s.get("persistent")} == set()
         assert all(s["nominal"] > 30 for s in told["states"].values())
         assert {a["done"] for a in told["actions"]} == {False}, "nothing was done, some was wished"
+        saved = told["saving"]
+        assert saved["steps"] == len(told["actions"]) > 0
+        assert saved["low"] <= saved["kwh"] <= saved["high"]
         draw(track, tmp_path / "hall.svg", "hall")
         assert ElementTree.parse(tmp_path / "hall.svg").getroot().tag.endswith("svg")
 
