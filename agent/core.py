@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from agent.adopt import acting
-from agent.clock import Clock
+from agent.clock import Clock, utc
 from agent.executor import Executor
 from agent.journal import Journal
 from agent.kpi import Meter
@@ -29,7 +29,7 @@ from control.decide import Decision, Setting
 from control.guardrails import judge, objections
 from control.layout import Layout
 from control.modes import Event, Modes, Refusal
-from control.monitor import Trained, fit
+from control.monitor import Trained, fit, reason
 from control.state import ControlState
 from control.types import (
     Applied,
@@ -325,11 +325,12 @@ class Agent:
         self.tell("event", {"kind": kind, **body})
 
     def _say_state(self, unit: str, finding: Any) -> None:
-        tau = self.setting.monitor.model.tau_fast if self.setting.monitor else None
+        why = reason(self.setting.monitor, self.control.monitor, unit)
         log.info("row changed state", unit=unit, mms=finding.state, deviation=round(finding.deviation, 3),
-                 ema=round(finding.ema, 3), tau_fast=tau, most_from=list(finding.top))  # fmt: skip
+                 ema=round(finding.ema, 3), most_from=list(finding.top), why=why)  # fmt: skip
         self.tell("event", {"kind": "mms", "unit": unit, "state": finding.state, "ema": finding.ema,
-                            "deviation": finding.deviation, "top": list(finding.top)})  # fmt: skip
+                            "deviation": finding.deviation, "top": list(finding.top), "why": why,
+                            "since": utc(finding.since_s)})  # fmt: skip
 
     def _say_denied(self, denial: Denial, snapshot: Snapshot) -> None:
         proposal = denial.proposal

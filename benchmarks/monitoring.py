@@ -1,4 +1,4 @@
-"""IMS and MMS on SKAB, beside seven others; how dirt in training hurts; what scoring costs.
+"""IMS and MMS on SKAB, beside seven others; how dirt in training hurts.
 
     .venv/bin/python benchmarks/monitoring.py [--data ../shared/skab] [--json FILE] [--select]
 
@@ -13,8 +13,7 @@ import argparse
 import itertools
 import json
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -213,35 +212,6 @@ def select(cases: list[Case], splits: int) -> dict[str, object]:
     return {"held_out": asdict(figures(held)), "chosen": counts}
 
 
-def costs() -> dict[str, float]:
-    """Best of many runs, in microseconds of CPU: one vector; observe and MMS for 72 racks."""
-    rng = np.random.default_rng(0)
-    names = [f"f{i}" for i in range(10)]
-    model = train(rng.normal(size=(2000, 10)), names, TrainOptions(clusters=8))
-    one, hall = rng.normal(size=(1, 10)), rng.normal(size=(72, 10))
-    state, memory = ims.start(model, 72), mms.start(72, 0.0)
-
-    def tick() -> None:
-        _, s = ims.observe(model, state, hall)
-        mms.step(mms.MmsParams(), memory, s.deviation, s.unknown, 1.0, 2.0, 1.0)
-
-    return {
-        "one_vector_us": _best(lambda: ims.score(model, one)),
-        "racks_72_score_us": _best(lambda: ims.score(model, hall)),
-        "racks_72_tick_us": _best(tick),
-    }
-
-
-def _best(work: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(20):
-        before = time.process_time()
-        for _ in range(200):
-            work()
-        best = min(best, (time.process_time() - before) / 200)
-    return round(best * 1e6, 1)
-
-
 def show(name: str, f: Figures) -> str:
     """One line of the table."""
     return (
@@ -273,11 +243,9 @@ def main() -> int:
     for name, runs in dirt.items():
         worst = min(runs, key=lambda f: f.f1)
         print(show(f"{name} (worst)", worst), flush=True)
-    cost = costs()
-    print("CPU, microseconds: " + ", ".join(f"{k} {v}" for k, v in cost.items()))
     result: dict[str, object] = {
         "figures": {k: asdict(v) for k, v in table.items()},
-        "contaminated": {k: [asdict(f) for f in v] for k, v in dirt.items()}, "cost": cost,
+        "contaminated": {k: [asdict(f) for f in v] for k, v in dirt.items()},
     }  # fmt: skip
     if asked.select:
         result["select"] = select(cases, 200)

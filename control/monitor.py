@@ -217,6 +217,14 @@ def tick(
     ), findings
 
 
+def reason(monitor: Monitor | None, state: MonitorState | None, unit: str) -> str:
+    """One sentence: why a unit is in the state it is in; "" where nothing judges it."""
+    if monitor is None or state is None:
+        return ""
+    model, at = monitor.model, monitor.units.index(unit)
+    return mms.explain(monitor.params, state.mms, at, model.tau_fast, model.tau_persist)
+
+
 def _tops(model: ImsModel, scores: ims.Scores, count: int = 3) -> list[tuple[str, ...]]:
     """The features that make most of each unit's deviation; none for a unit inside a region."""
     order = np.argsort(-scores.contributions, axis=1, kind="stable")[:, :count]

@@ -17,6 +17,7 @@ from agent.replay import replay_history
 from agent.replay_plot import draw
 from agent.training import TrainingError, TrainOptions, train
 from agent.training_history import Asked, train_from_history
+from config.schema import ImsSection
 from control.features import unit_names
 from control.layout import Layout
 from control.monitor import Trained
@@ -136,7 +137,8 @@ async def asked(agent: object, name: str, **arguments: object) -> Result:
 
 async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
     """The whole life of a model on the bundled hall, through the one table of operations."""
-    async with house(tmp_path, hall_site(tmp_path, push=False)) as hall:
+    one_region = hall_site(tmp_path, push=False, ims=ImsSection(clusters=1))
+    async with house(tmp_path, one_region) as hall:
         for _ in range(2):
             await hall.minutes_alone(6.0)
         assert (await asked(hall.agent, "ims.train")).detail["reason"].endswith("no models")
@@ -173,7 +175,12 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         await models.keep()
         assert models.shadow is not None
         assert models.shadow.version == 2
+        events: list[dict[str, object]] = []
+        hall.agent.listeners.append(lambda kind, d: events.append(d) if kind == "event" else None)
         await hall.minutes(3.0)
+        said = [e for e in events if e.get("kind") == "mms" and e["state"] == "nominal"]
+        assert {e["unit"] for e in said} == {f"row:{r}" for r in hall.site.rows}
+        assert all("against tau_fast" in str(e["why"]) and e["since"] for e in said)
         await models.keep()
         tally = (await asked(hall.agent, "models.list")).detail["shadow"]
         assert tally["version"] == 2
