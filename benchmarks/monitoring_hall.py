@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.commissioning import train_on_plant
+from agent.logs import configure
 from agent.plantsite import plant_site
 from agent.rehearse import Rehearsal, Rehearsed
 from config.addresses import NamedAddress
@@ -188,6 +189,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="the model's file; made where it does not exist")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     asked = parser.parse_args()
+    configure(level="warning")
     parts = asked.only or PARTS
     trained = model_of(asked.model, asked.train_hours)
     facts = SimpleNamespace(**trained.ims.trained_on)

@@ -48,6 +48,8 @@ _PRIOR = {
 # Belief in the prior: this share of the rows, which follow each other so closely that they are
 # worth far fewer independent ones.
 _RIDGE = 0.05
+_ROUNDS = 5
+_FAR = 3.0  # medians of what is missed: such a row counts for half
 # What a unit's own controller answers to: the air that comes back to it.
 _DEMAND = ("work", "supply_k", "hall_supply_k", "hall_fan_pct")
 FREE_PCT = 1.0  # a drive this far below its command is left to itself
@@ -255,7 +257,11 @@ def _design(commands: F64, reference: F64, speeds: F64) -> F64:
 
 
 def _ridge(c: F64, y: F64, feature: str) -> F64:
-    """Slopes of one feature on all context, pulled towards the prior; 0 where nothing is known."""
+    """Slopes of one feature on all context, pulled towards the prior; 0 where nothing is known.
+
+    Rows that the line misses by far count for little (Cauchy weights, a few rounds): a hall that was
+    driven to where its coils saturate must not bend what is learned of the hall as it runs.
+    """
     prior = np.array([_PRIOR.get((name, feature), 0.0) for name in CONTEXT])
     good = np.isfinite(y)
     if good.sum() < 30:
@@ -265,10 +271,16 @@ def _ridge(c: F64, y: F64, feature: str) -> F64:
     used = spread > 1e-9
     slopes = prior.copy()
     if used.any():
-        z = centred[:, used] / spread[used]
+        z = np.column_stack([centred[:, used] / spread[used], np.ones(len(centred))])
         rest = y[good] - y[good].mean() - centred @ prior
-        solved = np.linalg.solve(z.T @ z + _RIDGE * len(z) * np.eye(int(used.sum())), z.T @ rest)
-        slopes[used] += solved / spread[used]
+        ridge = _RIDGE * np.diag([1.0] * int(used.sum()) + [0.0])  # none on the mean
+        weight = np.ones(len(z))
+        for _ in range(_ROUNDS):
+            w = z * weight[:, None]
+            solved = np.linalg.solve(z.T @ w + weight.sum() * ridge, w.T @ rest)
+            miss = np.abs(rest - z @ solved)
+            weight = 1.0 / (1.0 + (miss / max(_FAR * float(np.median(miss)), 1e-9)) ** 2)
+        slopes[used] += solved[:-1] / spread[used]
     return slopes
 
 
