@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from control.estimate import Gaussian, learn
+from control import rest
 from control.response import AROUND, Kernel, Response, Seen, chosen, fitted, wet_bulb_c
+from control.rest import Rest
 from control.signals import AIR_KNOBS, HALL, PLACE
 from control.slow_model import split
 
@@ -28,16 +29,16 @@ FIRST_CHOICE = 16  # blocks: before, the sizes of things are what they usually a
 MOST_SEEN = 240
 RECENT = 48  # the latest are never merged
 OPTIMISM = 0.5  # sigmas of doubt that count for a level
+WARMER_K = (0.5, 1.0, 2.0, 4.0)
 BEYOND = 0.2  # of its range: how far beyond what was seen a target may be
 EXPLORING_MOST, EXPLORING_FREE_S = 0.04, 4 * 3600.0  # of the time, and at first
-STEPS = 26  # levels weighed over a family's range, at least half a unit apart
+STEPS = 52  # levels weighed over a family's range, at least a quarter of a kelvin apart
 ARRIVED = 0.06  # of its range: a target this near is reached; until then it stands
 ARRIVE_S = 7200.0  # at most
 DAY_S = 86_400.0
 PEAK_HOURS = 48
 ALIKE_K, FALLING_K = 3.0, 0.1
 UNKNOWN_K = 1.0  # what a hall's first day may still add to its inlets, falling to 0 over it
-RAMP_C = 25.0  # server fans ramp above (device facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +71,21 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A level weighed: family, level, expected effect ± 1-sigma in kW."""
+    """A level weighed: family, level, expected effect ± 1-sigma in kW. with_air: the same with
+    (family, level) of air, which more cooling of another kind makes bearable."""
 
     family: int
     level: float
     kw: float
     sigma_kw: float
+    with_air: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
     """What is known and wanted. baseline, settled, target (f,): where levels were found, where they have
     settled, where they should go; peaks (h, 1 + 2 n): by hour, each place's highest inlet over
-    its air, and that air; rest: what is not steered, by inlet, from origin_c; saved_kwh ± doubt_kwh: against the baseline, by the learned response."""
+    its air, and that air; rest: what is not steered; saved_kwh ± doubt_kwh: against the baseline, by the learned response."""
 
     families: tuple[Family, ...]
     since_s: float
@@ -93,12 +96,13 @@ class Chart:
     sums: Sums
     seen: Seen
     peaks: F64
-    rest: Gaussian | None = None
-    origin_c: float = np.nan
-    inlet_c: float = np.nan
+    rest: Rest | None = None
     blocks: int = 0
     next_choice: int = FIRST_CHOICE
     response: Response | None = None
+    over: F64 | None = None  # inlets over their air at the last look
+    over_k: float = 0.0  # the highest of them, where they are known
+    flicker_k: float = 0.1
     explored_s: float = 0.0
     exploring: bool = False  # the target is there to learn
     aimed_s: float = 0.0
@@ -141,8 +145,11 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     falling = bool(((followed - levels)[steered] > FALLING_K).any())
     over = np.where(falling, np.nan, places[:, PLACE.index("inlet_c")] - air)
     peaks = _peaks(chart.peaks, over, air, now_s)
+    over_k = float(np.fmax.reduce(over, initial=-np.inf))
+    chart = replace(chart, over_k=over_k if np.isfinite(over_k) else chart.over_k)
+    chart = _flickered(chart, over, off)
     chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks)
-    chart = _learn_rest(chart, hall, kw[1], dt_s)
+    chart = replace(chart, rest=_rest(chart, hall, float(kw[1]), dt_s))
     return _closed(chart) if sums.s >= BLOCK_S - 1.0 else chart
 
 
@@ -161,6 +168,18 @@ def _around(hall: F64, now_s: float) -> F64:
     # The day's clock stands in for a load that is not measured.
     hour = 2.0 * np.pi * now_s / DAY_S if not np.isfinite(load) else np.nan
     return np.array([at["outdoor_c"], wet, load, np.cos(hour), np.sin(hour)])
+
+
+def _flickered(chart: Chart, over: F64, off: float) -> Chart:
+    """How much inlets over their air change from look to look by themselves, setpoints at rest."""
+    if chart.over is None or off > 1.0:
+        return replace(chart, over=over)
+    jumps = np.abs(over - chart.over)
+    jumps = jumps[np.isfinite(jumps)]
+    if not jumps.size:
+        return replace(chart, over=over)
+    flicker_k = chart.flicker_k + 0.05 * (float(jumps.max()) - chart.flicker_k)
+    return replace(chart, over=over, flicker_k=flicker_k)
 
 
 def _peaks(old: F64, over: F64, air: F64, now_s: float) -> F64:
@@ -188,19 +207,15 @@ def rise_k(chart: Chart, places: F64, air: F64) -> F64:
     return likely
 
 
-def _learn_rest(chart: Chart, hall: F64, rest_kw: float, dt_s: float) -> Chart:
-    """What is not cooling answers to the inlet: leakage, and server fans beyond RAMP_C."""
-    inlet, hot = (float(hall[HALL.index(k)]) for k in ("inlet_c", "hot_k"))
-    if not np.isfinite([rest_kw, inlet, hot]).all() or rest_kw <= 0:
-        return chart
-    if chart.rest is None:
-        shares = ((1.0, 0.3, 0.001), (0.003, 0.003, 0.00003), (0.01, 0.006, 0.0001))
-        mean, sigma, wander = np.array(shares).T * rest_kw
-        rest = Gaussian.prior(mean, sigma, wander)
-        return replace(chart, rest=rest, origin_c=inlet, inlet_c=inlet)
-    x = np.array([1.0, inlet - chart.origin_c, hot])
-    rest = learn(chart.rest, x, rest_kw, 0.0005 * rest_kw, dt_s / 120.0, jumps=True)
-    return replace(chart, rest=rest, inlet_c=inlet)
+def _rest(chart: Chart, hall: F64, kw: float, dt_s: float) -> Rest | None:
+    if chart.rest is not None:
+        return rest.learned(chart.rest, kw, chart.settled, dt_s)
+    kinds = [f.quantity for f in chart.families]
+    air = np.array([k in AIR_KNOBS for k in kinds])
+    inlet_c = float(hall[HALL.index("inlet_c")])
+    air_c = float(chart.settled[air].mean()) if air.any() else float(hall[HALL.index("air_c")])
+    fans = np.array([k == "fan_rpm_pct" for k in kinds])
+    return rest.begun(kw, inlet_c, air_c, chart.settled, air, fans)
 
 
 def _closed(chart: Chart) -> Chart:
@@ -276,37 +291,46 @@ def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
     mean, sigma = chart.response.effects(levels, now, chart.response.seen.around[-1])
     if chart.rest is None:
         return mean, sigma
-    warmer = _warmer_k(chart.families, levels - now)
-    before = max(chart.inlet_c - RAMP_C, 0.0)
-    hot = np.maximum(chart.inlet_c + warmer - RAMP_C, 0.0) - before
-    x = np.column_stack([np.zeros(len(levels)), warmer, hot])
-    doubt = np.einsum("ij,jk,ik->i", x, chart.rest.cov, x)
-    return mean + x @ chart.rest.mean, np.sqrt(sigma**2 + np.maximum(doubt, 0.0))
-
-
-def _warmer_k(families: tuple[Family, ...], change: F64) -> F64:
-    """How much warmer inlets get: as much as their air; what other kinds do shows in cooling."""
-    air = [f.quantity in AIR_KNOBS for f in families]
-    return change[:, air].max(axis=1) if any(air) else np.zeros(len(change))
+    more, variance = chart.rest.effects(levels, now)
+    return mean + more, np.sqrt(sigma**2 + variance)
 
 
 def _chosen(chart: Chart, hours: float) -> Chart:
-    """Weigh every level of each family; the best is where to go, or stay."""
-    now, asked, whose = chart.settled, [], []
+    """Weigh every level of each family, the others where they should be, and trades with air."""
+    asked, whose = [], list[tuple[int, float, tuple[int, float] | None]]()
     for i, family in enumerate(chart.families):
-        spacing = max(family.span / STEPS, 0.5 if family.degrees else 2.0)
+        spacing = max(family.span / STEPS, 0.25 if family.degrees else 2.0)
         line = np.arange(family.low, family.high + 1e-9, spacing)
-        for level in (*line, family.high, chart.baseline[i]):
-            asked.append(np.where(np.arange(len(now)) == i, level, chart.target))
-            whose.append((i, float(level)))
-    levels = np.vstack([*asked, chart.target, chart.baseline])
-    mean, sigma = effect_kw(chart, now, levels)
-    saved, doubt = float(mean[-1]), float(sigma[-1])
-    n = len(asked)
-    from_target, from_sigma = effect_kw(chart, chart.target, levels[:n])
-    choices = tuple(Choice(*w, float(k), float(s)) for w, k, s in zip(whose, from_target, from_sigma, strict=True))  # fmt: skip
-    return replace(chart, weighed=choices, fresh=True, saved_kwh=chart.saved_kwh + saved * hours,
-                   doubt_kwh=chart.doubt_kwh + doubt * hours)  # fmt: skip
+        for level in (*line.tolist(), family.high, float(chart.baseline[i])):
+            asked.append(_put(chart.target, {i: level}))
+            whose.append((i, level, None))
+        for level, air, warmer in _trades(chart, i, line):
+            asked.append(_put(chart.target, {i: level, air: warmer}))
+            whose.append((i, level, (air, warmer)))
+    mean, sigma = effect_kw(chart, chart.settled, chart.baseline[None])
+    kw, sigma_kw = effect_kw(chart, chart.target, np.vstack(asked))
+    choices = tuple(Choice(i, v, float(k), float(s), a) for (i, v, a), k, s in zip(whose, kw, sigma_kw, strict=True))  # fmt: skip
+    saved, doubt = float(mean[0]) * hours, float(sigma[0]) * hours
+    return replace(chart, weighed=choices, fresh=True, saved_kwh=chart.saved_kwh + saved,
+                   doubt_kwh=chart.doubt_kwh + doubt)  # fmt: skip
+
+
+def _put(levels: F64, new: dict[int, float]) -> F64:
+    out = levels.copy()
+    for i, level in new.items():
+        out[i] = level
+    return out
+
+
+def _trades(chart: Chart, i: int, line: F64) -> list[tuple[float, int, float]]:
+    """(level, air family, warmer level): more of family i, less of air's cold."""
+    family = chart.families[i]
+    if family.quantity in AIR_KNOBS:
+        return []
+    safer = line[line > chart.target[i]] if not family.degrees else line[line < chart.target[i]]
+    airs = [j for j, f in enumerate(chart.families) if f.quantity in AIR_KNOBS]
+    return [(float(v), j, float(chart.target[j] + k)) for v in safer[:: max(1, len(safer) // 8)] for j in airs
+            for k in WARMER_K if chart.target[j] + k <= chart.families[j].high]  # fmt: skip
 
 
 def aimed(chart: Chart, floor_kw: float, most: F64, least: F64) -> Chart:
@@ -324,13 +348,27 @@ def aimed(chart: Chart, floor_kw: float, most: F64, least: F64) -> Chart:
         return replace(chart, target=target)
     low, high = _tried(chart)
     low, high = np.maximum(low, least) - 1e-9, np.minimum(high, most) + 1e-9
-    fit = [c for c in chart.weighed if low[c.family] <= c.level <= high[c.family]]
+    fit = [c for c in chart.weighed if low[c.family] <= c.level <= high[c.family] and _bearable(chart, c, most, high)]  # fmt: skip
     best = min(fit, key=lambda c: c.kw - optimism * c.sigma_kw, default=None)
     if best is None or best.kw - optimism * best.sigma_kw >= -floor_kw:
         return replace(chart, target=target, exploring=False)
     target[best.family] = best.level
+    if best.with_air is not None:
+        target[best.with_air[0]] = best.with_air[1]
     exploring = best.kw > min(0.0, *(c.kw for c in fit)) + floor_kw
     return replace(chart, target=target, aimed_s=chart.at_s, exploring=exploring)
+
+
+def _bearable(chart: Chart, c: Choice, most: F64, high: F64) -> bool:
+    """Whether a trade's warmer air will be within what inlets allow: what stands over the air
+    falls at least as the fan turns faster (mixing and temperature rise, both); elsewhere a tenth."""
+    if c.with_air is None:
+        return True
+    j, warmer = c.with_air
+    now, over = chart.target[c.family], chart.over_k
+    speed = now / c.level if chart.families[c.family].quantity == "fan_rpm_pct" else 0.9
+    gain_k = max(over, 0.0) * (1.0 - speed)
+    return bool(warmer <= min(most[j] + gain_k, chart.families[j].high))
 
 
 def _tried(chart: Chart) -> tuple[F64, F64]:
