@@ -147,7 +147,7 @@ def _valid(name: str, hall: House) -> dict[str, Any] | None:
         "commission": {"point": point},
         "actions.apply": {"changes": [{"point": point, "value": 1.0}], "reason": "test"},
         "demo.scenario": {"scenario": "leak", "action": "start"}, "alarm.ack": {"id": "kill"},
-        "alarm.unshelve": {"id": "kill"}, "models.activate": {"version": 1},
+        "alarm.unshelve": {"id": "kill"}, "models.activate": {"version": 1}, "ims.train": {},
         "models.exclude": {"scope": "hall", "since": "2h", "until": "1h", "note": "test"},
         "alarm.shelve": {"id": "kill", "duration_s": 60.0, "reason": "test"},
     }.get(name)  # fmt: skip

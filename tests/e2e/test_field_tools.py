@@ -13,6 +13,11 @@ def rows(text: str) -> dict[str, float]:
     return {r["key"]: r["value"] for r in json.loads(text)}
 
 
+def polled(at: Hall) -> bool:
+    """Whether the running agent has read the point; until then read ends with 75."""
+    return rows(skadi("read", "-c", at.site, POINT, "--json", cwd=at.folder).stdout)[POINT] == 18.0
+
+
 def test_read_and_watch_without_an_agent_ask_the_devices(tmp_path: Path) -> None:
     with hall(tmp_path, speed=1.0) as at:
         found = skadi(
@@ -40,7 +45,7 @@ def test_write_goes_through_both_rings_and_is_given_back(tmp_path: Path) -> None
     closed = {"SKADI_AGENT__MODE": "closed_loop", "SKADI_AGENT__ARMED": '["row:A"]',
               "SKADI_OPTIMIZER__MOVES": "[]"}  # fmt: skip
     with hall(tmp_path, **FAST) as at, agent(at, **closed):
-        until(lambda: rows(_cli(at, "read", POINT, "--json"))[POINT] == 18.0, "it is polled")
+        until(lambda: polled(at), "it is polled")
         done = skadi("write", "-c", at.site, POINT, "19", "--yes", "--for", "30m", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         for part in ("18 -> 19 degC", "giving back: ", "read back: 19", "(30 min)"):
@@ -74,7 +79,7 @@ def test_write_goes_through_both_rings_and_is_given_back(tmp_path: Path) -> None
 
 def test_advisory_writes_nothing_whoever_asks(tmp_path: Path) -> None:
     with hall(tmp_path, **FAST) as at, agent(at):
-        until(lambda: rows(_cli(at, "read", POINT, "--json"))[POINT] == 18.0, "it is polled")
+        until(lambda: polled(at), "it is polled")
         refused = skadi("write", "-c", at.site, POINT, "19", "--yes", cwd=tmp_path)
         assert refused.returncode == 77
         assert "refused by mode: mode advisory" in refused.stderr
@@ -92,7 +97,7 @@ def test_a_real_site_writes_a_point_only_once_it_is_commissioned(tmp_path: Path)
             until(lambda: running.said("running"), "it runs")
             [said] = running.said("not commissioned: the loops leave these points alone")
             assert POINT in said["points"]
-            until(lambda: rows(_cli(at, "read", POINT, "--json"))[POINT] == 18.0, "it is polled")
+            until(lambda: polled(at), "it is polled")
             refused = skadi("write", "-c", at.site, POINT, "19", "--yes", cwd=tmp_path)
             assert refused.returncode == 77
             assert f"skadi commission {POINT}" in refused.stderr
