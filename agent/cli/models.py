@@ -272,7 +272,8 @@ def activate(config_path: Path, as_json: bool, version: int, force: bool) -> Non
         ok, detail, refused = with_history(
             config_path, lambda _, h: take_over(h, version, force, who, WallClock().now_s())
         )
-        click.echo("no agent answers: it takes effect when one starts", err=True)
+        if ok:
+            click.echo("no agent answers: it takes effect when one starts", err=True)
     if not ok:
         _refuse(detail, refused)
     if as_json:
