@@ -78,7 +78,7 @@ def copied() -> Iterator[Path]:
         yield copy
 
 
-def run_tests(copy: Path, paths: list[str], limit_s: float = 120.0) -> tuple[int, str]:
+def run_tests(copy: Path, paths: list[str], limit_s: float = 240.0) -> tuple[int, str]:
     """(exit code, last lines) of the tests in the copy."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
                "--no-header", "--durations=0", "--timeout=20", f"--basetemp={copy}/.tmp", *paths]  # fmt: skip
