@@ -66,7 +66,7 @@ def twice(first: int, count: int, _folder: Path, _jobs: int) -> Tally:
 
 STAGES = (
     Stage(
-        "scenarios", "P1 P2 P8 P9 P10 P19", f"scenarios of {TICKS} ticks", scenarios, 10_000, 2_000
+        "scenarios", "P1 P2 P8 P9 P10 P19", f"scenarios of {TICKS} ticks", scenarios, 10_000, 250
     ),
     Stage(
         "kills", "P3 P4", "kill -9 at a line of the write path", kills.run, 0, 200, ("failpoints",)

@@ -94,6 +94,7 @@ def run(first: int, count: int, folder: Path, _jobs: int) -> Tally:
         before, safe = at.values(), safe_values(at.site)
         for number in range(count):
             found = _patiently(at, before, safe, random)
+            print(f"kill {number}: {found.figures}, {len(found.broken)} broken", file=sys.stderr)
             found.broken = [f"kill {number} of seed {first}: {b}" for b in found.broken]
             slowest = max(total.figures.get("slowest release, s", 0.0), found.figures.pop("slowest release, s"))  # fmt: skip
             total.add(found)
