@@ -9,8 +9,10 @@ import linecache
 import os
 import sys
 
-# mallopt(3) of glibc: threads share this many arenas; by default each may get one of its own.
-_M_ARENA_MAX, _ARENAS = -8, 2
+# mallopt(3) of glibc. Threads share two arenas (by default each may get one of its own). What is
+# large goes back to the system when it is freed, and what is free at the end of the heap, too: the
+# bounds are glibc's own to begin with, but grow with each large block that is freed unless they are set.
+_MALLOPT = {-8: 2, -3: 128 << 10, -1: 256 << 10}  # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 _UNUSED = "rich"  # libraries draw their logs and tables with it; a service logs JSON
 
 
@@ -18,7 +20,8 @@ def begin() -> None:
     """Before numpy and structlog are imported."""
     # Matrices here are of some hundred rows: threads of BLAS cost memory and win nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    _libc_call("mallopt", _M_ARENA_MAX, _ARENAS)
+    for option, value in _MALLOPT.items():
+        _libc_call("mallopt", option, value)
     # For as long as the process lives: to structlog and BAC0 it is "not installed".
     sys.modules.setdefault(_UNUSED, None)  # type: ignore[arg-type]
 
