@@ -30,6 +30,9 @@ _PACE: dict[str, tuple[float, float]] = {
     "admission_pct": (120.0, 60.0),
 }
 _AIR_PACE = (180.0, 180.0)
+# What a reading may age by before it is stale. At steps of minutes the slews of seconds would make
+# a fire of each reading that is lost once.
+AGED_K = 1.5
 
 
 class PlantPoint(Protocol):
@@ -120,7 +123,7 @@ def _point(p: PlantPoint, max_age_s: float, probe: str) -> Point:
         quantity="inlet_c" if is_probe else p.quantity,
         unit=about.unit, address=NamedAddress(p.id), equipment=equipment, row=p.row, rack=rack,
         zone=f"row-{p.row}" if p.row and p.writable else None,
-        max_age_s=max_age_s, max_slew_per_s=about.max_slew_per_s,
+        max_age_s=max_age_s, max_slew_per_s=min(about.max_slew_per_s, AGED_K / max_age_s),
         writable=_writable(p) if p.writable else None,
     )  # fmt: skip
 

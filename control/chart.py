@@ -18,7 +18,7 @@ from control import rest
 from control.response import AROUND, Kernel, Response, Seen, chosen, fitted, wet_bulb_c
 from control.rest import Rest
 from control.signals import AIR_KNOBS, HALL, PLACE
-from control.slow_model import split
+from control.slow_model import metered
 
 F64 = NDArray[np.float64]
 
@@ -96,6 +96,7 @@ class Chart:
     sums: Sums
     seen: Seen
     peaks: F64
+    usual: F64  # the first averages known: which meters there are
     rest: Rest | None = None
     blocks: int = 0
     next_choice: int = FIRST_CHOICE
@@ -117,7 +118,7 @@ def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) 
     f = len(families)
     none = np.zeros(0)
     seen = Seen(none, none, none, none, np.zeros((0, f)), np.zeros((0, len(AROUND))))
-    return Chart(families, now_s, now_s, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)))  # fmt: skip
+    return Chart(families, now_s, now_s, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)), np.full(len(HALL), np.nan))  # fmt: skip
 
 
 def _empty(f: int) -> Sums:
@@ -135,7 +136,8 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     middle = (chart.settled + followed) / 2.0
     spans = np.array([f.span for f in chart.families])
     off = float((np.abs(levels - middle) / spans).max()) / UNSETTLED
-    kw, around = _powers(hall), _around(hall, now_s)
+    usual = np.where(np.isnan(chart.usual), hall, chart.usual)
+    kw, around = _powers(hall, usual), _around(hall, now_s)
     s, known = chart.sums, ~np.isnan(around)
     sums = Sums(s.s + dt_s, s.kw + dt_s * np.nan_to_num(kw), s.kw_s + dt_s * ~np.isnan(kw),
                 s.levels + dt_s * middle, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
@@ -148,14 +150,14 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     over_k = float(np.fmax.reduce(over, initial=-np.inf))
     chart = replace(chart, over_k=over_k if np.isfinite(over_k) else chart.over_k)
     chart = _flickered(chart, over, off)
-    chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks)
+    chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks, usual=usual)
     chart = replace(chart, rest=_rest(chart, hall, float(kw[1]), dt_s))
     return _closed(chart) if sums.s >= BLOCK_S - 1.0 else chart
 
 
-def _powers(hall: F64) -> F64:
+def _powers(hall: F64, usual: F64) -> F64:
     """(what setpoints steer, the rest of the total) in kW."""
-    cooling, _ = split(hall)
+    cooling, _ = metered(hall, usual)
     total = float(hall[HALL.index("total_kw")])
     rest = total - cooling if np.isfinite(total) else float(hall[HALL.index("it_kw")])
     return np.array([cooling, rest])

@@ -133,7 +133,7 @@ def _warmest(view: View, chart: Chart, air: F64) -> F64:
 
 def margin_k(chart: Chart) -> float:
     """How far below their limit inlets are kept."""
-    return MARGIN_K + 1.5 * chart.flicker_k
+    return MARGIN_K + chart.flicker_k
 
 
 def _moves(view: View, what: Steered, chart: Chart, i: int, now: F64, warmest: F64) -> list[Candidate]:  # fmt: skip

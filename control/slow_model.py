@@ -116,6 +116,16 @@ def split(hall: F64) -> tuple[float, float]:
     return cooling, 0.0 if np.isnan(it) else it
 
 
+def metered(hall: F64, usual: F64) -> tuple[float, float]:
+    """As split(), NaN for both while a meter that is usually there, by `usual` averages, is silent:
+    what is left of the total would be another thing."""
+    for name in ("cooling_kw", "it_kw"):
+        at = HALL.index(name)
+        if np.isfinite(usual[at]) and not np.isfinite(hall[at]):
+            return np.nan, np.nan
+    return split(hall)
+
+
 def _excess_k(place: F64) -> float:
     gap = place[PLACE.index("inlet_c")] - place[PLACE.index("air_c")]
     return float(gap) if np.isfinite(gap) else 0.0
@@ -129,7 +139,7 @@ def updated(belief: Belief, hall: F64, places: F64, now_s: float) -> Belief:
                      slow_air_c=_follow(belief.slow_air_c, hall[HALL.index("air_c")], dt_s / AIR_STORE_S),
                      slow_water_c=_follow(belief.slow_water_c, hall[HALL.index("water_c")], dt_s / WATER_STORE_S),
                      at_s=now_s)  # fmt: skip
-    cooling_kw, it_kw = split(hall)
+    cooling_kw, it_kw = metered(hall, belief.origin)
     latency_ms = float(hall[HALL.index("latency_ms")])
     return replace(
         belief,

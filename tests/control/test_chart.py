@@ -33,6 +33,13 @@ async def test_the_best_level_is_found_on_the_first_day_and_kept_on_the_second(
     assert result["rollbacks"] == 0
 
 
+async def test_readings_that_are_lost_now_and_then_change_nothing() -> None:
+    plan = Rehearsal("tests.plants.tiny:TwoZones", {"best_c": "24", "nan_every": "7"}, 48.0)
+    result = await rehearse(plan)
+    assert result["daily_total_kwh"][1] / 24.0 <= 101.0
+    assert result["violation_steps"]["inlet"] == 0
+
+
 async def test_where_the_baseline_is_best_it_says_that_nothing_was_saved() -> None:
     best, better = await lived("18", 1), await lived("24", 1)
     assert best["own_estimate"]["saved_kwh"] <= 0.0
