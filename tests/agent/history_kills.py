@@ -19,7 +19,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from agent import history_writer
@@ -27,6 +27,7 @@ from agent.clock import VirtualClock
 from agent.history import History
 from agent.history_care import check
 from agent.history_db import NEWEST, for_writing, make_engine, migrate
+from agent.history_schema import TELEMETRY_RAW
 from config.secrets import SecretRef
 from config.site import Site
 from tests.agent import make
@@ -34,6 +35,7 @@ from tests.agent.postgres import Lent, Postgres, database
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_040.0
+RUN_S = 1e5  # between the times of two runs: all of them within keep_days
 INLET = "rack-a01/inlet_c"
 WHAT = ("ingest", "rollup", "migration")
 ME = ("ber1", "hall-a")
@@ -96,7 +98,7 @@ class Campaign:
         """One kill; what is wrong after it."""
         if what == "migration":
             await self._with_engine(_downgrade)
-        start_s = T0 + len(self.acknowledged) * 1e5  # within keep_days
+        start_s = T0 + len(self.acknowledged) * RUN_S
         # How long each is under way: an upgrade takes some tens of milliseconds.
         wait_s = self.random.uniform(0, 0.08 if what == "migration" else 0.5)
         args = (what, self.folder, self.url, self.password, start_s, wait_s)
@@ -124,16 +126,15 @@ class Campaign:
         found = await check(engine, ME, 0, 4e9)
         wrong += found["problems"]
         async with engine.connect() as connection:
-            result = await connection.execute(text("SELECT value FROM telemetry_raw ORDER BY ts"))
-            values = list(result.scalars())
+            c = TELEMETRY_RAW.c
+            rows = (await connection.execute(select(c.ts, c.value).order_by(c.ts))).all()
         for start_s, acknowledged in self.acknowledged:
-            kept = 0
-            while values and values[0] == kept:
-                values.pop(0)
-                kept += 1
-            if kept < acknowledged:
-                wrong.append(f"{start_s:.0f}: {acknowledged} rows acknowledged, {kept} there")
-        return wrong + ([f"{len(values)} rows too many"] if values else [])
+            kept = [value for ts, value in rows if start_s <= ts < start_s + RUN_S]
+            if kept != [float(i) for i in range(len(kept))]:
+                wrong.append(f"{start_s:.0f}: a row in the middle is missing")
+            if len(kept) < acknowledged:
+                wrong.append(f"{start_s:.0f}: {acknowledged} rows acknowledged, {len(kept)} there")
+        return wrong
 
 
 async def _downgrade(engine: AsyncEngine) -> None:
