@@ -283,7 +283,7 @@ def cut(trace: Sequence[tuple[str, str, int, bytes]], at: int, folder: str) -> t
 
 def cut_power(first: int, count: int, folder: Path, _jobs: int) -> Tally:
     """`count` cuts at random instants of one run, with random parts of what was not synced."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tally, random = Tally(), Random(first)
     place, raw = traced(folder, "run")
     trace = list(records(raw))
@@ -303,7 +303,7 @@ def cut_power(first: int, count: int, folder: Path, _jobs: int) -> Tally:
 def fail_disk(first: int, count: int, folder: Path, _jobs: int) -> Tally:
     """The n-th sync fails, once or for good, and disks of every size: at each write that reached
     a device, the power goes and takes all that was not synced."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tally, random = Tally(), Random(first)
     faults = [("fsync", n, stays) for n in range(1, 200) for stays in ("0", "1")]
     faults += [("full", size, "") for size in range(8192, 400_000, 4096)]

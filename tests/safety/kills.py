@@ -199,6 +199,7 @@ def one(folder: Path, count: int, at_line: int) -> tuple[House, Points | None]:
 
 def run(first: int, count: int, folder: Path, _jobs: int) -> Tally:
     """Every failpoint for 1..5 devices (count 0), or `count` random instants from seed `first`."""
+    folder.mkdir(parents=True, exist_ok=True)
     tally, random = Tally(), Random(first)
     every: list[tuple[int, int]] = []
     lengths: dict[int, int] = {}
