@@ -79,6 +79,7 @@ def test_an_outcome_says_what_still_stands(path: Path) -> None:
     journal = opened(path)
     seq = written(journal, CRAC, LEASE, replace(LEASE, point=FAN))
     assert journal.held() == {FAN: replace(SURE, point=FAN), SUPPLY: SURE}
+    assert journal.latched() == {}
     journal.outcome(12.0, seq, [Outcome(Applied(SUPPLY, 19.0), None)])
     assert journal.held() == {FAN: replace(SURE, point=FAN)}
     assert journal.latest("outcome", 1) == [{
