@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent import json_in
 from agent.clock import parse_utc
 from agent.core import Agent
-from agent.operations import Caller, call
+from agent.operations.table import Caller, call
 
 MOST_BYTES = 16_384
 LONGEST_LIFE_S = 30.0  # a command that is under way longer meets another hall than it was meant for

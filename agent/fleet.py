@@ -18,13 +18,13 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.clock import utc
-from agent.history_db import DATABASE_ERRORS, make_engine, migrate, one_line
-from agent.history_query import MAX_ROWS, actions
-from agent.history_schema import HALL_LEASE, ROLLUPS_1H, ROLLUPS_1M, SERIES
-from agent.history_store import Identity, mine
-from agent.mirror_link import PORTS
-from agent.report_acts import held_moves, judgements
-from agent.report_grid import Span
+from agent.history.db import DATABASE_ERRORS, make_engine, migrate, one_line
+from agent.history.query import MAX_ROWS, actions
+from agent.history.schema import HALL_LEASE, ROLLUPS_1H, ROLLUPS_1M, SERIES
+from agent.history.store import Identity, mine
+from agent.mqtt.link import PORTS
+from agent.reports.acts import held_moves, judgements
+from agent.reports.grid import Span
 from config.schema import MqttSection
 from config.secrets import SecretError, resolve
 from config.site import Site

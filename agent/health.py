@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
+from agent.api.views import Seen, devices
 from agent.capability import gaps, totals
 from agent.core import Agent
-from agent.views import Seen, devices
 
 log = structlog.get_logger("skadi")
 

@@ -16,7 +16,7 @@ import structlog
 
 from agent.core import Agent
 from agent.memory import KILL_FILE as KILL_FILE
-from agent.operations import Caller, call
+from agent.operations.table import Caller, call
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ import structlog
 
 from agent.clock import utc
 from agent.core import Agent
-from agent.history import History, HistoryDown
-from agent.history_store import StoredModel
+from agent.history.service import History, HistoryDown
+from agent.history.store import StoredModel
 from agent.records import KEEP_S
 from agent.services import Answer
 from agent.training import TrainingError

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.clock import parse_utc
-from agent.history import History
-from agent.history_query import Action
+from agent.history.query import Action
+from agent.history.service import History
 from config.site import Site
 from control.features import unit_names
 from control.layout import Layout

@@ -31,9 +31,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.clock import WallClock
 from agent.fence import FENCE_FILE
-from agent.history_db import DATABASE_ERRORS, make_engine, migrate, one_line
-from agent.history_schema import HALL_LEASE
-from agent.history_store import mine
+from agent.history.db import DATABASE_ERRORS, make_engine, migrate, one_line
+from agent.history.schema import HALL_LEASE
+from agent.history.store import mine
 from agent.journal import Journal, copy_path
 from agent.logs import Outage
 from agent.notify import Notifier

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.scan_snmp import Walker, choose, collect, identify
-from agent.scan_tables import Found, for_device
+from agent.scan.snmp import Walker, choose, collect, identify
+from agent.scan.tables import Found, for_device
 from config.addressing import parse_oid
 from drivers.snmp_ber import Absent, Oid, Value, decode_oid
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from agent.api.views import modes_json
 from agent.clock import utc
 from agent.core import Agent
-from agent.mirror import Mirror
-from agent.views import modes_json
+from agent.mqtt.mirror import Mirror
 
 if TYPE_CHECKING:
-    from agent.history import History
+    from agent.history.service import History
 
 Listener = Callable[[str, dict[str, Any]], None]
 WAITING = 10_000  # of what is told while history opens, which takes some seconds

@@ -19,7 +19,7 @@ from agent.publish import Recording
 from config.site import Site
 
 if TYPE_CHECKING:
-    from agent.history import History
+    from agent.history.service import History
     from agent.models import Models
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ KEEP_S = 60.0  # how often the tally of a shadow is kept and a newer model looke
 
 
 def _import() -> tuple[Any, Any]:
-    return import_module("agent.history"), import_module("agent.models")
+    return import_module("agent.history.service"), import_module("agent.models")
 
 
 class Records:

@@ -17,14 +17,14 @@ from typing import Any
 from agent.clock import VirtualClock, stopwatch_s
 from agent.core import Agent
 from agent.journal import Journal
-from agent.plantdriver import Plant, PlantDriver, PlantWire
-from agent.plantsite import PlantError, plant_site
+from agent.plants.driver import Plant, PlantDriver, PlantWire
+from agent.plants.site import PlantError, plant_site
 from agent.tally import Tally
 from config.site import Point, Site
 from control.monitor import Trained
 from drivers.gate import Gate
 
-ALIASES = {"hall": "simulators.hall:Hall", "energyplus": "agent.energyplus:EnergyPlus"}
+ALIASES = {"hall": "simulators.hall:Hall", "energyplus": "agent.plants.energyplus:EnergyPlus"}
 START_S = 1_767_225_600.0  # 2026-01-01 00:00 UTC: any fixed instant will do
 Progress = Callable[[float], None]
 

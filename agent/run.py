@@ -23,9 +23,9 @@ from agent.journal import Journal
 from agent.local import KILL_FILE, LocalDoor
 from agent.locks import Locked, Writers, lock_folder
 from agent.memory import not_commissioned
-from agent.mirror import Mirror
+from agent.mqtt.mirror import Mirror
 from agent.notify import Notifier
-from agent.operations import Caller, call
+from agent.operations.table import Caller, call
 from agent.polling import Poller
 from agent.publish import publish_to
 from agent.records import Records

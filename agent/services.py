@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.alarms import AlarmDesk
-    from agent.history import History
+    from agent.api.views import Seen
+    from agent.history.service import History
     from agent.models import Models
-    from agent.views import Seen
 
 # What a service answers: whether it was done, and its detail as plain JSON values.
 Answer = tuple[bool, dict[str, Any]]

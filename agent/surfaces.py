@@ -10,21 +10,21 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from agent.alarms import AlarmDesk
+from agent.api.views import Seen
 from agent.commands import Inbox
 from agent.core import Agent
 from agent.events import Hub
-from agent.mirror import Mirror
+from agent.mqtt.mirror import Mirror
 from agent.polling import DeviceStats
-from agent.views import Seen
 from config.site import Site
 from control.causes import Facts
 
 if TYPE_CHECKING:
-    from agent.api import Api
-    from agent.api_auth import Tokens
-    from agent.api_push import PushDoor
-    from agent.command_link import CommandLink
-    from agent.history import History
+    from agent.api.auth import Tokens
+    from agent.api.push import PushDoor
+    from agent.api.server import Api
+    from agent.history.service import History
+    from agent.mqtt.command_link import CommandLink
 
 
 class SurfaceError(Exception):
@@ -59,7 +59,7 @@ class Surfaces:
         if site.api is not None:
             self.api = _api(agent, self.hub, history, mirror, polls, environ)
         if site.mqtt is not None and site.mqtt.commands:
-            from agent import command_link
+            from agent.mqtt import command_link
 
             root = f"{site.mqtt.base_topic}/{site.id}/{site.area}"
             inbox = Inbox(agent, self.hub.nonce, site.mqtt.principals)
@@ -70,7 +70,7 @@ class Surfaces:
         """Make what another version of the site needs here. Raises SurfaceError; changes nothing."""
         if self.api is None:
             return
-        from agent.api import ApiError
+        from agent.api.server import ApiError
 
         try:
             self._next = self.api.prepare(site, self._environ)
@@ -85,7 +85,7 @@ class Surfaces:
     async def start(self) -> None:
         """Open. Raises SurfaceError."""
         if self.api is not None:
-            from agent.api import ApiError
+            from agent.api.server import ApiError
 
             try:
                 await self.api.start()
@@ -130,7 +130,7 @@ def _api(
     polls: dict[str, DeviceStats],
     environ: Mapping[str, str],
 ) -> "Api":
-    from agent.api import Api, ApiError
+    from agent.api.server import Api, ApiError
     from agent.simulator import Simulator
 
     section = agent.site.api

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agent import training
 from agent.clock import WallClock, utc
-from agent.history import History, HistoryDown
+from agent.history.service import History, HistoryDown
 from agent.lessons import Observed, learn, stacked
 from agent.nominal import left_out, mask
 from agent.training import MIN_ROWS, WINDOW, TrainingError, TrainOptions, run_worker

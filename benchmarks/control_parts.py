@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.commissioning import train_on_plant
-from agent.energyplus_edits import CURVES_NOTE
 from agent.logs import configure
-from agent.plantsite import PlantError
-from agent.references import run_reference
-from agent.references_run import Cache
+from agent.plants.energyplus_edits import CURVES_NOTE
+from agent.plants.site import PlantError
+from agent.references.controllers import run_reference
+from agent.references.run import Cache
 from agent.rehearse import Rehearsal, rehearse
 
 HERE = Path(__file__).resolve().parent.parent

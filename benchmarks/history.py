@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from agent.history import History
+from agent.history.service import History
 from benchmarks.history_fleet import fleet, worker
 from benchmarks.history_parts import (
     DAY,

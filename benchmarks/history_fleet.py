@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.clock import WallClock
-from agent.mirror import Mirror
+from agent.mqtt.mirror import Mirror
 from benchmarks.history_parts import Json, connect, hall, open_history
 from config.schema import MqttSection
 from config.secrets import SecretRef

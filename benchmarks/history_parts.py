@@ -11,7 +11,7 @@ import asyncpg
 import numpy as np
 
 from agent.clock import WallClock
-from agent.history import History
+from agent.history.service import History
 from config.secrets import SecretRef
 from config.site import Device, Site
 from control.types import Quality, Reading

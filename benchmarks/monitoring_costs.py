@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.plantsite import plant_site
+from agent.plants.site import plant_site
 from agent.training import TrainOptions, train, train_in_worker
 from config.addresses import NamedAddress
 from control import ims, mms, monitor

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from agent.commissioning import train_on_plant
 from agent.logs import configure
-from agent.plantsite import plant_site
+from agent.plants.site import plant_site
 from agent.rehearse import Rehearsal, Rehearsed
 from config.addresses import NamedAddress
 from control import mms, monitor

@@ -13,17 +13,17 @@ from typing import Any
 import click
 from prometheus_client.core import Metric
 
-from agent.api_app import Context, make_app
-from agent.api_auth import Tokens
-from agent.api_metrics import Collector
-from agent.api_push import PushDoor
+from agent.api.app import Context, make_app
+from agent.api.auth import Tokens
+from agent.api.metrics import Collector
+from agent.api.push import PushDoor
 from agent.cli import skadi
 from agent.events import Hub
-from agent.history import History
+from agent.history.service import History
 from agent.logs import configure
-from agent.mirror import Mirror
-from agent.mirror_payload import TOPICS
-from agent.operations import OPERATIONS
+from agent.mqtt.mirror import Mirror
+from agent.mqtt.payload import TOPICS
+from agent.operations.table import OPERATIONS
 from agent.rehearse import Rehearsal, Rehearsed
 from config.jsonschema import site_schema
 from config.library import profile_names, read_profile

@@ -68,7 +68,7 @@ def call(config_path: Path, as_json: bool, operation: str | None, arguments: str
 
 
 def _list(as_json: bool) -> None:
-    from agent.operations import OPERATIONS
+    from agent.operations.table import OPERATIONS
 
     operations = OPERATIONS.values()
     if as_json:

@@ -45,7 +45,7 @@ def mix(
     Writes mix.parquet, mix.csv, workload.csv, summary.json and summary.html: the same to the byte
     for the same inputs.
     """
-    from agent.history import HistoryDown
+    from agent.history.service import HistoryDown
     from agent.table import TableError
 
     if step_s % 60:
@@ -85,10 +85,10 @@ async def _mix(
 ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
     import pyarrow  # noqa: F401  its absence is said before any work
 
-    from agent import dataset as mixer
     from agent.clock import WallClock
-    from agent.dataset_sources import files_of, read_source
-    from agent.history import History
+    from agent.dataset import mix as mixer
+    from agent.dataset.sources import files_of, read_source
+    from agent.history.service import History
     from agent.logs import configure
     from agent.table import TableError
 

@@ -31,9 +31,9 @@ def demo(
     folder: Path | None, picture: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the whole thing on a simulated hall; it ends by itself with a verdict."""
-    from agent.demo import Demo, run_demo
-    from agent.demo_children import ChildError
-    from agent.demo_stage import Stage
+    from agent.demo.children import ChildError
+    from agent.demo.program import Demo, run_demo
+    from agent.demo.stage import Stage
 
     stage = Stage(to_stderr=as_json)
     where = folder.resolve() if folder else None

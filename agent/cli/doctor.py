@@ -28,8 +28,8 @@ def doctor(config_path: Path, as_json: bool, matrix: bool, units: tuple[Path, ..
 
     Exit code: 0 nothing is wrong, 75 a device is silent, 1 something else is wrong.
     """
-    from agent import doctor as looks
-    from agent import doctor_field as devices
+    from agent.doctor import examine as looks
+    from agent.doctor import field as devices
     from agent.logs import configure
     from agent.reach import UNIT_ROOTS
 

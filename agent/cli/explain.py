@@ -8,7 +8,7 @@ import click
 
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
-from agent.explain import Ladder, NothingToExplain
+from agent.reports.explain import Ladder, NothingToExplain
 from config.loader import load_site, site_environment
 from config.site import Site
 
@@ -19,7 +19,7 @@ from config.site import Site
 @click.argument("act", required=False)
 def explain(config_path: Path, as_json: bool, act: str | None) -> None:
     """Why ACT (its id or cycle, see `skadi log actions`; default: the latest) was made or not."""
-    from agent.history import HistoryDown
+    from agent.history.service import HistoryDown
     from agent.logs import configure
     from agent.plain import plain
 
@@ -40,8 +40,8 @@ def explain(config_path: Path, as_json: bool, act: str | None) -> None:
 
 async def _explain(site: Site, environ: dict[str, str], act: str | None) -> Ladder:
     from agent.clock import WallClock
-    from agent.explain import explain as climb
-    from agent.history import History
+    from agent.history.service import History
+    from agent.reports.explain import explain as climb
 
     history = History(site, WallClock(), environ)
     try:

@@ -36,7 +36,7 @@ def export_(
     config_path: Path, as_json: bool, file: Path, since: str | None, until: str | None, force: bool
 ) -> None:
     """Write this site's history to FILE, one snapshot of it."""
-    from agent.history_archive import export
+    from agent.history.archive import export
 
     if file.exists() and not force:
         fail(f"{file} exists; choose another name, or --force to replace it", Exit.USAGE)
@@ -56,7 +56,7 @@ def export_(
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(config_path: Path, as_json: bool, file: Path) -> None:
     """Add what FILE holds and the history lacks. Nothing that is there is changed."""
-    from agent.history_archive import ArchiveError, restore
+    from agent.history.archive import ArchiveError, restore
 
     try:
         done = _with(config_path, lambda _site, engine: restore(engine, file))
@@ -70,7 +70,7 @@ def import_(config_path: Path, as_json: bool, file: Path) -> None:
 @json_option
 def vacuum(config_path: Path, as_json: bool) -> None:
     """Give the space of deleted rows back to the file system."""
-    from agent.history_care import vacuum as give_back
+    from agent.history.care import vacuum as give_back
 
     before, after = _with(config_path, lambda _site, engine: give_back(engine))
     _tell(as_json, {"bytes_before": before, "bytes": after},
@@ -84,7 +84,7 @@ def vacuum(config_path: Path, as_json: bool) -> None:
               help="Compare rollups with their rows from there on (all: everything).")  # fmt: skip
 def check(config_path: Path, as_json: bool, since: str) -> None:
     """Look whether the history is sound. Ends with 1 when it is not."""
-    from agent.history_care import check as look
+    from agent.history.care import check as look
 
     now_s = _now_s()
     since_s = 0.0 if since == "all" else moment(since, now_s)
@@ -102,7 +102,7 @@ def check(config_path: Path, as_json: bool, since: str) -> None:
 
 def _with(config_path: Path, act: "Callable[[Site, AsyncEngine], Awaitable[Any]]") -> Any:
     """Do something with the site's database; ends the command when it can't be reached."""
-    from agent.history_db import DATABASE_ERRORS, history_url, make_engine, migrate, one_line
+    from agent.history.db import DATABASE_ERRORS, history_url, make_engine, migrate, one_line
     from agent.logs import configure
 
     configure(level="error")

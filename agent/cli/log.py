@@ -61,7 +61,7 @@ def _records(
     config_path: Path, as_json: bool, since: str | None, limit: int, kinds: Sequence[str]
 ) -> None:
     from agent.clock import parse_utc
-    from agent.history import HistoryDown
+    from agent.history.service import HistoryDown
     from agent.logs import configure
 
     configure(level="error")
@@ -82,9 +82,9 @@ def _records(
 
 
 async def _read(config_path: Path, since_s: float, limit: int, kinds: Sequence[str]) -> list[Any]:
+    from agent.api.views import action_entry
     from agent.clock import WallClock
-    from agent.history import History
-    from agent.views import action_entry
+    from agent.history.service import History
 
     environ = site_environment(config_path, os.environ)
     history = History(load_site(config_path), WallClock(), environ)

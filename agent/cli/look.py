@@ -139,9 +139,9 @@ def _show(first: Any, source: Callable[[], Any], every_s: float, once: bool) -> 
     from rich.console import Console
     from rich.live import Live
 
-    from agent.screen import draw
-    from agent.screen_local import fill, frame
-    from agent.screen_view import View
+    from agent.screen.draw import draw
+    from agent.screen.local import fill, frame
+    from agent.screen.view import View
 
     console, view = Console(highlight=False), View()
     fill(view, *first)
@@ -166,7 +166,7 @@ async def _watch(
     view: Any, source: Callable[[], Any], update: Callable[[], None], every_s: float
 ) -> None:
     from agent.clock import WallClock
-    from agent.screen_local import fill
+    from agent.screen.local import fill
 
     clock = WallClock()
     while True:

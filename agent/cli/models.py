@@ -22,7 +22,7 @@ R = TypeVar("R")
 def with_history(config_path: Path, use: Callable[[Any, Any], Awaitable[R]]) -> R:
     """Open a site's history, `use(site, history)`, close it; a database that is away ends with 75."""
     from agent.clock import WallClock
-    from agent.history import History, HistoryDown
+    from agent.history.service import History, HistoryDown
     from agent.logs import configure
 
     configure(level="error")
@@ -46,7 +46,7 @@ def train_from(
 ) -> None:
     """Train from history in a worker and keep the model there, not active."""
     from agent.clock import WallClock
-    from agent.operation_models import TrainArguments, asked
+    from agent.operations.models import TrainArguments, asked
     from agent.training import TrainingError
     from agent.training_history import train_from_history
 
@@ -225,7 +225,7 @@ def exclude(
     from pydantic import ValidationError
 
     from agent.clock import WallClock
-    from agent.operation_models import ExcludeArguments, stretch
+    from agent.operations.models import ExcludeArguments, stretch
 
     try:
         arguments = ExcludeArguments(scope=scope, since=since, until=until, note=note)

@@ -11,9 +11,9 @@ import click
 
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import json_option
-from agent.plantsite import PlantError
-from agent.references import REFERENCES, captured, run_reference
-from agent.references_run import Cache
+from agent.plants.site import PlantError
+from agent.references.controllers import REFERENCES, captured, run_reference
+from agent.references.run import Cache
 from agent.rehearse import ALIASES, Progress, Rehearsal
 from agent.rehearse import rehearse as run_rehearsal
 from config.loader import load_site
@@ -102,7 +102,7 @@ def _run(plan: Rehearsal, progress: Progress | None) -> dict[str, Any]:
 
 def _write(path: Path, plan: Rehearsal, result: dict[str, Any]) -> None:
     """The result as JSON; or as a page or PDF, beside the references that this plan was played by."""
-    from agent.report_rehearsal import write_report
+    from agent.reports.rehearsal import write_report
 
     cache, same = Cache(), {"scenario": result["scenario"], "seed": result["seed"]}
     names = [n for n in REFERENCES if n != plan.controller] if plan.plant in ALIASES else []

@@ -55,7 +55,7 @@ def replay(
     if against is not None:
         told["against"] = _against(against, told["saving"], config_path, since, until)
     if plot is not None:
-        from agent.replay_plot import draw
+        from agent.replay.plot import draw
 
         try:
             draw(track, plot, title)
@@ -109,7 +109,7 @@ def _against(
 
 def _csv(csv_path: Path, model_path: Path, rows_from: int, table: dict[str, Any]) -> Any:
     from agent import scoring
-    from agent.replay import replay_rows
+    from agent.replay.play import replay_rows
     from agent.table import Table
 
     with reported():
@@ -125,7 +125,7 @@ def _history(
 ) -> tuple[Any, str]:
     from agent.clock import WallClock, utc
     from agent.models import trained_of
-    from agent.replay import replay_history
+    from agent.replay.play import replay_history
 
     now_s = WallClock().now_s()
     since_s, until_s = moment(since, now_s), moment(until, now_s) if until else now_s

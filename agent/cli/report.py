@@ -37,7 +37,7 @@ def report(
 ) -> None:  # fmt: skip
     """What a stretch of time was like: energy, limits, actions. One file, no network to open it."""
     from agent.clock import WallClock
-    from agent.history import HistoryDown
+    from agent.history.service import HistoryDown
     from agent.logs import configure
 
     configure(level="error")
@@ -56,7 +56,7 @@ def report(
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:
-    from agent.report_rehearsal import read_results
+    from agent.reports.rehearsal import read_results
 
     try:
         return read_results(path)
@@ -79,8 +79,8 @@ async def _collect(
     runs: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     from agent.clock import WallClock
-    from agent.history import History
-    from agent.report import report as collect
+    from agent.history.service import History
+    from agent.reports.gather import report as collect
 
     history = History(site, WallClock(), environ)
     try:
@@ -94,11 +94,11 @@ def _write(
 ) -> None:
     try:
         if html_path is not None:
-            from agent.report_html import render
+            from agent.reports.html import render
 
             html_path.write_text(render(found), encoding="utf-8")
         if pdf_path is not None:
-            from agent.report_pdf import render_pdf
+            from agent.reports.pdf import render_pdf
 
             pdf_path.write_bytes(render_pdf(found))
         if json_path is not None and str(json_path) != "-":

@@ -5,8 +5,8 @@ import asyncio
 import click
 
 from agent.cli.exits import Exit, fail
-from agent.scan_bacnet import entry_of, reachable
-from agent.scan_toml import site_file
+from agent.scan.bacnet import entry_of, reachable
+from agent.scan.toml import site_file
 from drivers.bacnet_discovery import interface_of, one_by_one, route_to
 from drivers.bacnet_start import Local
 from drivers.contract import DriverError

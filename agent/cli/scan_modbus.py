@@ -6,8 +6,8 @@ import re
 import click
 
 from agent.cli.exits import Exit, fail
-from agent.scan_modbus import Shown, entry_of, look
-from agent.scan_toml import site_file
+from agent.scan.modbus import Shown, entry_of, look
+from agent.scan.toml import site_file
 from config.links import SerialSection
 from config.site import Device
 from drivers.contract import DriverError

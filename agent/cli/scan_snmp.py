@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import click
 
 from agent.cli.exits import Exit, fail
-from agent.scan_snmp import Scanned, Walker, scan
-from agent.scan_tables import Found
-from agent.scan_toml import Entry, site_file
-from agent.scan_unknown import candidates
+from agent.scan.snmp import Scanned, Walker, scan
+from agent.scan.tables import Found
+from agent.scan.toml import Entry, site_file
+from agent.scan.unknown import candidates
 from config.schema import AuthSection
 from config.secrets import SecretRef
 from config.site import Device

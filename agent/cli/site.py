@@ -133,12 +133,12 @@ def schema(what: str) -> None:
         click.echo(page(skadi, own_version()), nl=False)
         return
     if what == "openapi":
-        from agent.api_app import make_app
+        from agent.api.app import make_app
 
         shown = make_app(None).openapi()
     elif what == "mqtt":
-        from agent.mirror_payload import SCHEMA, TOPICS
-        from agent.mirror_schema import SCHEMAS
+        from agent.mqtt.payload import SCHEMA, TOPICS
+        from agent.mqtt.schema import SCHEMAS
 
         shown = {"schema": SCHEMA, "topics": TOPICS, "schemas": SCHEMAS}
     else:

@@ -22,12 +22,12 @@ from alembic.config import Config
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from agent import history_writer
 from agent.clock import VirtualClock
-from agent.history import History
-from agent.history_care import check
-from agent.history_db import NEWEST, for_writing, make_engine, migrate
-from agent.history_schema import TELEMETRY_RAW
+from agent.history import writer as history_writer
+from agent.history.care import check
+from agent.history.db import NEWEST, for_writing, make_engine, migrate
+from agent.history.schema import TELEMETRY_RAW
+from agent.history.service import History
 from config.secrets import SecretRef
 from config.site import Site
 from tests.agent import make
@@ -140,7 +140,7 @@ class Campaign:
 async def _downgrade(engine: AsyncEngine) -> None:
     def run(sync: Any) -> None:
         config = Config()
-        config.set_main_option("script_location", str(ROOT / "agent" / "migrations"))
+        config.set_main_option("script_location", str(ROOT / "agent" / "history" / "migrations"))
         config.attributes["connection"] = sync
         command.downgrade(config, "0001")
 

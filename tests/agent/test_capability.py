@@ -5,10 +5,10 @@ from typing import Any
 
 import structlog
 
+from agent.api.views import Seen
 from agent.capability import gaps, tally, totals
 from agent.health import PATIENCE, Health
 from agent.polling import DeviceStats
-from agent.views import Seen
 from config.site import Device
 from control.types import Quality, Reading
 from tests.agent.make import point

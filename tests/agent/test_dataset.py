@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from agent import dataset as mixer
 from agent.clock import VirtualClock
-from agent.dataset_sources import READERS, quantity_of, read_source
-from agent.history import History
+from agent.dataset import mix as mixer
+from agent.dataset.sources import READERS, quantity_of, read_source
+from agent.history.service import History
 from agent.rehearse import START_S, Rehearsal, Rehearsed
 from agent.table import TableError
 from config.schema import AgentSection

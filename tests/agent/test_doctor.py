@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from agent import doctor, reach
+from agent import reach
 from agent.cli import skadi
-from agent.doctor import Note
-from agent.doctor_field import Field, field, knobs, writing
+from agent.doctor import examine as doctor
+from agent.doctor.examine import Note
+from agent.doctor.field import Field, field, knobs, writing
 from agent.journal import Journal, copy_path
 from agent.locks import lock_folder
 from agent.memory import KILL_FILE

@@ -12,8 +12,8 @@ import pytest
 
 from agent.clock import VirtualClock, WallClock
 from agent.fleet import _take, fleet
-from agent.history import History
-from agent.mirror import Mirror
+from agent.history.service import History
+from agent.mqtt.mirror import Mirror
 from config.secrets import SecretRef
 from config.site import Site
 from tests.agent import make

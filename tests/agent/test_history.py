@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 from structlog.testing import capture_logs
 
-from agent import history_retention, history_timescale, history_writer
 from agent.clock import VirtualClock
-from agent.history import MAX_DETAIL, History, HistoryDown
+from agent.history import retention as history_retention
+from agent.history import timescale as history_timescale
+from agent.history import writer as history_writer
+from agent.history.service import MAX_DETAIL, History, HistoryDown
 from config.secrets import SecretRef
 from config.site import Site
 from control.types import Finding, Quality

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.clock import VirtualClock
-from agent.history import History
-from agent.history_archive import ArchiveError, export, restore
-from agent.history_care import check, vacuum
+from agent.history.archive import ArchiveError, export, restore
+from agent.history.care import check, vacuum
+from agent.history.service import History
 from control.types import Finding
 from tests.agent import make
 from tests.agent.history_kills import campaign

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from agent import history as history_module
-from agent import history_writer
 from agent.clock import VirtualClock, WallClock
-from agent.history import History
-from agent.history_schema import TELEMETRY_RAW
-from agent.history_writer import Buffer, Stream
+from agent.history import service as history_module
+from agent.history import writer as history_writer
+from agent.history.schema import TELEMETRY_RAW
+from agent.history.service import History
+from agent.history.writer import Buffer, Stream
 from agent.jobs import Job, Scheduler
 from config.secrets import SecretRef
 from tests.agent import make

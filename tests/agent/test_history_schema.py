@@ -9,13 +9,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from agent.history_db import history_url, make_engine, migrate
-from agent.history_schema import METADATA, Utc, stored_time
+from agent.history.db import history_url, make_engine, migrate
+from agent.history.schema import METADATA, Utc, stored_time
 from config.secrets import SecretRef
 from tests.agent import make
 from tests.agent.postgres import database
 
-MIGRATIONS = Path(__file__).parents[2] / "agent" / "migrations"
+MIGRATIONS = Path(__file__).parents[2] / "agent" / "history" / "migrations"
 
 
 def differences(connection: Connection) -> list[Any]:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent import history_writer
 from agent.clock import VirtualClock
-from agent.history import History
-from agent.history_spool import Spool
+from agent.history import writer as history_writer
+from agent.history.service import History
+from agent.history.spool import Spool
 from tests.agent import make
 from tests.agent.test_history_loss import DEVICE, INLET, T0, add, numbers
 from tests.peers import until

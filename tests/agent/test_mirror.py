@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent import mirror_link
-from agent.broker import DemoBroker
 from agent.clock import VirtualClock
-from agent.mirror import Mirror
-from agent.mirror_payload import topic_word
+from agent.mqtt import link as mirror_link
+from agent.mqtt.broker import DemoBroker
+from agent.mqtt.mirror import Mirror
+from agent.mqtt.payload import topic_word
 from control.types import Quality, Reading
 from tests.agent import make
 from tests.agent.mosquitto import Listener, Mosquitto
@@ -165,7 +165,7 @@ async def test_a_clean_stop_says_so(broker: Mosquitto) -> None:
 KILLED = """
 import asyncio, sys
 from agent.clock import VirtualClock
-from agent.mirror import Mirror
+from agent.mqtt.mirror import Mirror
 from tests.agent import make
 
 async def main():

@@ -12,7 +12,7 @@ import pytest
 
 from agent.audit import read_entries
 from agent.clock import WallClock
-from agent.operations import Caller, Result, call
+from agent.operations.table import Caller, Result, call
 from agent.run import Running
 from config.loader import load_site
 from control.types import Change, Permit, Proposal

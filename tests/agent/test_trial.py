@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agent.memory import Memory
-from agent.operations import Caller, call
-from agent.plantsite import plant_site
+from agent.operations.table import Caller, call
+from agent.plants.site import plant_site
 from agent.rehearse import Rehearsal, Rehearsed, load_plant
 from config.site import Site
 from control.types import Quality, Reading

@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 
 from agent.alarms import AlarmDesk
-from agent.api import Api
+from agent.api.server import Api
 from agent.audit import read_entries
 from agent.events import Hub
-from agent.history import History
-from agent.plantsite import plant_site
+from agent.history.service import History
+from agent.plants.site import plant_site
 from agent.polling import DeviceStats
 from agent.publish import Recording
 from agent.rehearse import Rehearsal, Rehearsed, load_plant

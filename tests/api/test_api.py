@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.api import Api, ApiError
+from agent.api.server import Api, ApiError
 from agent.clock import utc
-from agent.operations import OPERATIONS
+from agent.operations.table import OPERATIONS
 from agent.polling import DeviceStats
 from config.surfaces import ApiSection, ApiTlsSection
 from tests.api.make import ENVIRON, House, api_section, bearer, get, hall_site, house, post

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from agent.clock import utc
-from agent.command_link import CommandLink
 from agent.commands import MOST_BYTES, NOTES, REMEMBERED, Inbox
 from agent.local import LocalDoor
-from agent.operations import OPERATIONS
+from agent.mqtt.command_link import CommandLink
+from agent.operations.table import OPERATIONS
 from config.schema import MqttSection
 from tests.agent.mosquitto import Listener, Mosquitto
 from tests.api.make import NONCE, House, hall_site, house, post

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from agent import events as events_module
-from agent.api_events import MOST_CLIENTS
+from agent.api.events import MOST_CLIENTS
 from agent.clock import VirtualClock
 from agent.events import Hub
 from tests.api.make import NONCE, House, house
@@ -112,8 +112,8 @@ async def test_a_client_that_never_reads_is_let_go_and_nobody_waits_for_it(
     hall: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events_module, "ROOM_EVENTS", 100)
-    monkeypatch.setattr("agent.api_events.SEND_S", 0.3)
-    monkeypatch.setattr("agent.api_events.CLOSE_S", 0.1)
+    monkeypatch.setattr("agent.api.events.SEND_S", 0.3)
+    monkeypatch.setattr("agent.api.events.CLOSE_S", 0.1)
     host, port = hall.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     writer.write(
@@ -138,7 +138,7 @@ async def test_a_client_that_never_reads_is_let_go_and_nobody_waits_for_it(
 
 
 async def test_listeners_are_bounded(hall: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.api_events.MOST_CLIENTS", 2)
+    monkeypatch.setattr("agent.api.events.MOST_CLIENTS", 2)
     assert MOST_CLIENTS > 2
     async with aiohttp.ClientSession() as session:
         kept = [await session.ws_connect(f"{hall.url}/ws/events") for _ in range(2)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.api_app import make_app
+from agent.api.app import make_app
 from tests.api.make import ENVIRON, House, get, hall_site, house
 
 EXAMPLES = 12  # of each operation, each of schemathesis' phases

@@ -14,8 +14,8 @@ import pytest
 from agent.cli import COMMANDS, skadi
 from agent.cli.man import page
 from agent.local import LocalDoor
-from agent.screen_local import fill
-from agent.screen_view import View
+from agent.screen.local import fill
+from agent.screen.view import View
 from tests.api.make import House, hall_site, house
 
 SITE = """\

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.plantsite import plant_site
+from agent.plants.site import plant_site
 from agent.store import Store
 from control.guardrails import Case
 from control.layout import Layout

@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from agent.demo_stage import Stage
-from agent.demo_verdict import Limits
-from agent.screen import Frame, draw, plain
-from agent.screen_view import View
+from agent.demo.stage import Stage
+from agent.demo.verdict import Limits
+from agent.screen.draw import Frame, draw, plain
+from agent.screen.view import View
 from tests.demo.test_verdict import result
 
 FRAME = Frame("demo: heat-spike", baseline_wh=0.6)

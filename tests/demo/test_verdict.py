@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agent.demo import BUDGET_S, SPEEDS, _speed
-from agent.demo_verdict import NO_ACTS, Acts, Limits, failures, saving_pct, side, summary, table
+from agent.demo.program import BUDGET_S, SPEEDS, _speed
+from agent.demo.verdict import NO_ACTS, Acts, Limits, failures, saving_pct, side, summary, table
 
 LIMITS = Limits(28.0, 250.0, 12.0)
 TRUTH: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.screen_view import MAX_PAYLOAD, View
+from agent.screen.view import MAX_PAYLOAD, View
 
 
 def take(view: View, topic: str, **body: Any) -> Any:

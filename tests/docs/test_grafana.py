@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.history_db import make_engine, migrate
+from agent.history.db import make_engine, migrate
 from agent.polling import DeviceStats
 from config.secrets import SecretRef
 from control.types import Finding

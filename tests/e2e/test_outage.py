@@ -8,7 +8,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.broker import DemoBroker
+from agent.mqtt.broker import DemoBroker
 from tests.e2e.world import Json, agent, hall, until
 from tests.peers import free_port
 

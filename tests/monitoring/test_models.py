@@ -9,12 +9,12 @@ import pytest
 
 from agent.cli.models import difference
 from agent.clock import VirtualClock
-from agent.history import History
+from agent.history.service import History
 from agent.models import SHADOW, SHADOW_S, Models, take_over, trained_of
 from agent.nominal import Out, left_out, mask
-from agent.operations import Caller, Result, call
-from agent.replay import replay_history
-from agent.replay_plot import draw
+from agent.operations.table import Caller, Result, call
+from agent.replay.play import replay_history
+from agent.replay.plot import draw
 from agent.training import TrainingError, TrainOptions, train
 from agent.training_history import Asked, train_from_history
 from config.schema import ImsSection

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agent.plantsite import plant_site
+from agent.plants.site import plant_site
 from agent.rehearse import load_plant
 from control import decide, quality
 from control.alarms import Severity

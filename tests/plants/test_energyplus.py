@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.energyplus import EnergyPlus
-from agent.plantsite import PlantError
-from agent.references import run_reference
+from agent.plants.energyplus import EnergyPlus
+from agent.plants.site import PlantError
+from agent.references.controllers import run_reference
 from agent.rehearse import Rehearsal
 
 PLANTS = Path(__file__).resolve().parents[3] / "shared" / "plants"

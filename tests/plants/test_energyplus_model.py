@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from agent.energyplus import EnergyPlus, engine_folder
-from agent.energyplus_edits import Options
-from agent.energyplus_model import prepare
-from agent.plantsite import PlantError
+from agent.plants.energyplus import EnergyPlus, engine_folder
+from agent.plants.energyplus_edits import Options
+from agent.plants.energyplus_model import prepare
+from agent.plants.site import PlantError
 
 ALL = Options(start="12-25", days=10, step_s=900, knobs=frozenset({"supply", "zone", "water"}))
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from agent.plantsite import PlantError
-from agent.references import run_reference
-from agent.references_policies import Scene, pid, trim_respond
-from agent.references_run import Cache, Trial, play, play_all
+from agent.plants.site import PlantError
+from agent.references.controllers import run_reference
+from agent.references.policies import Scene, pid, trim_respond
+from agent.references.run import Cache, Trial, play, play_all
 from agent.rehearse import Rehearsal, load_plant, rehearse
 from tests.plants.tiny import TwoZones
 
@@ -165,7 +165,7 @@ def test_another_argument_is_another_run(tmp_path: Path) -> None:
 
 
 def test_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.references_run._WORTH_PROCESSES_S", 0.0)
+    monkeypatch.setattr("agent.references.run._WORTH_PROCESSES_S", 0.0)
     trials = [Trial(plan(hours=2), "constant", {"east/supply_air_setpoint_c": v}) for v in (20.0, 21.0, 24.0)]  # fmt: skip
     alone, spread = play_all(trials, None), play_all(trials, None, workers=2)
     assert [p.hours_kwh for p in alone] == [p.hours_kwh for p in spread]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.cli.scan_snmp import COMMUNITY, _community, _scan_all
-from agent.scan_toml import site_file
+from agent.scan.toml import site_file
 from config.loader import load_site
 from config.site import Point
 from control.types import Reading

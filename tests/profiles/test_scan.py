@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cli.scan_snmp import COMMUNITY, snmp
-from agent.scan_snmp import Walker
-from agent.scan_toml import Entry, site_file, toml
+from agent.scan.snmp import Walker
+from agent.scan.toml import Entry, site_file, toml
 from config.loader import load_site
 from control.types import Quality, Reading
 from drivers.snmp import SnmpDriver

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.cli.scan_snmp import COMMUNITY, _community, _scan_all
-from agent.scan_toml import site_file
+from agent.scan.toml import site_file
 from config.loader import load_site
 from drivers.snmp import SnmpDriver
 from tests.drivers.snmp_peer import num, oid_body, serve, tlv

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from agent.clock import utc
-from agent.history_query import Action
+from agent.history.query import Action
 from agent.journal import Journal
-from agent.report_acts import alarms, audit, saving, timeline
-from agent.report_grid import Grid, Span
-from agent.report_page import rehearsal_page
-from agent.report_pdf import pdf_of
-from agent.report_rehearsal import bars, compare, read_results, write_report
+from agent.reports.acts import alarms, audit, saving, timeline
+from agent.reports.grid import Grid, Span
+from agent.reports.page import rehearsal_page
+from agent.reports.pdf import pdf_of
+from agent.reports.rehearsal import bars, compare, read_results, write_report
 from tests.api.make import hall_site
 
 H = 3_600.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from agent.core import Agent
-from agent.operations import Caller, call
+from agent.operations.table import Caller, call
 from control import endings, interlocks, leases
 from control.decide import Decision
 from control.guardrails import judge

@@ -10,7 +10,7 @@ import pytest
 from agent import commands
 from agent.clock import VirtualClock, utc
 from agent.commands import LONGEST_LIFE_S, MOST_BYTES, NOTE_EVERY_S, NOTES, Inbox, Reply
-from agent.operations import Caller, Result
+from agent.operations.table import Caller, Result
 from tests.safety.world import START_S
 
 NONCE = "0123456789abcdef"

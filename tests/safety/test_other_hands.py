@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.operations import Caller, call
+from agent.operations.table import Caller, call
 from tests.safety.chaos import Rogue
 from tests.safety.world import World, make_site
 

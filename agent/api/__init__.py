@@ -1,0 +1,1 @@
+"""The HTTP API and its WebSocket: server, routes, shapes, and who may call."""

@@ -1,0 +1,210 @@
+"""Makes the HTTP application: routes, errors in one shape, and the border that requests cross.
+
+Decides nothing of control. Must never answer with a stack trace, parse a body it has not
+measured, or serve a page of another site.
+"""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent import json_in
+from agent.api.auth import Tokens, foreign
+from agent.api.models import Error, ErrorBody, Problem
+from agent.api.views import Seen
+from agent.history.service import HistoryDown
+
+if TYPE_CHECKING:
+    from agent.api.push import PushDoor
+
+log = structlog.get_logger(__name__)
+
+MOST_BYTES = 65_536
+MOST_TELEMETRY_BYTES = 1_048_576
+TITLE = "Skadi"
+ABOUT = """\
+State, history and operations of one Skadi agent. Reading is open on loopback; whatever changes
+state takes a bearer token with the role that the operation asks for (viewer < operator <
+engineer). Times are UTC (ISO 8601), numbers carry their unit, null means not known. Raising the
+mode, arming, and clearing the kill switch are refused here: they take an engineer on the host.
+`GET /ws/events` is a WebSocket: see docs/reference.
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Context(Seen):
+    """What the routes answer from: what is seen, and who may come in."""
+
+    tokens: Tokens
+    push: "PushDoor"
+
+
+# Named, not given as a model: FastAPI would build a validator of its own for each route and code.
+# GET /explain gives the model, and so puts it among the schemas.
+_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+
+
+def _responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {c: {"content": _ERROR, "description": HTTPStatus(c).phrase} for c in codes}
+
+
+READ_ERRORS = _responses(401, 403, 422)
+HISTORY_ERRORS = _responses(401, 403, 422, 503)
+WRITE_ERRORS = _responses(400, 401, 403, 409, 413, 415, 422)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is parsed strictly."""
+
+    async def json(self) -> Any:
+        """The body. Raises RequestValidationError."""
+        try:
+            return json_in.loads(await self.body(), MOST_TELEMETRY_BYTES)
+        except json_in.BadJson as error:
+            raise HTTPException(400, str(error)) from None
+
+
+class StrictRoute(APIRoute):
+    """A route that reads bodies by StrictRequest."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def error_response(
+    status: int,
+    message: str,
+    problems: list[Problem] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An answer that is not 2xx, in the one shape."""
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    body = Error(error=ErrorBody(code=code, message=message, problems=problems or []))
+    return JSONResponse(body.model_dump(), status, headers=headers)
+
+
+class Border:
+    """What every request passes: host and origin, the body's size, no caching, no sniffing."""
+
+    def __init__(self, app: ASGIApp, state: Any) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
+        if scope["type"] not in ("http", "websocket"):
+            return
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        context: Context | None = self._state.context
+        if context is not None and (why := foreign(context.site, headers)):
+            await _refuse(scope, receive, send, 403, why)
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        most = MOST_TELEMETRY_BYTES if scope["path"] == "/telemetry" else MOST_BYTES
+        said = headers.get("content-length", "0")
+        if said.isascii() and said.isdigit() and int(said[:20]) > most:
+            await _refuse(scope, receive, send, 413, f"at most {most} bytes are taken here")
+            return
+        await self._app(scope, _measured(receive, most), _plainly(send))
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": why[:100]})
+    else:
+        await error_response(status, why)(scope, receive, send)
+
+
+def _measured(receive: Receive, most: int) -> Receive:
+    """A body that grows beyond `most` ends in 413, whatever its headers said."""
+    seen = 0
+
+    async def measured() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, f"at most {most} bytes are taken here")
+        return message
+
+    return measured
+
+
+def _plainly(send: Send) -> Send:
+    extra = [(b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"),
+             (b"referrer-policy", b"no-referrer")]  # fmt: skip
+
+    async def plainly(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", []), *extra]
+            if not any(k.lower() == b"cache-control" for k, _ in headers):
+                headers.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return plainly
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    headers = dict(error.headers) if error.headers else None
+    return error_response(error.status_code, str(error.detail), headers=headers)
+
+
+async def _bad_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        Problem(where=".".join(map(str, e["loc"])), what=str(e["msg"])) for e in error.errors()[:32]
+    ]
+    return error_response(422, "the request does not fit; see problems", problems)
+
+
+async def _history_down(_: Request, error: Exception) -> Response:
+    return error_response(503, f"history can't answer now: {error}", headers={"Retry-After": "10"})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return error_response(500, "an error of Skadi's own; the log has it")
+
+
+def make_app(context: Context | None) -> FastAPI:
+    """The application; without a context it only tells its OpenAPI."""
+    from agent.api import events as api_events
+    from agent.api import push as api_push
+    from agent.api import read as api_read
+    from agent.api import write as api_write
+
+    app = FastAPI(
+        title=TITLE, description=ABOUT, version=context.version if context else "0",
+        redoc_url=None, docs_url="/docs", separate_input_output_schemas=False,
+        exception_handlers={
+            StarletteHTTPException: _http_error, RequestValidationError: _bad_request,
+            HistoryDown: _history_down, Exception: _failed,
+        },
+    )  # fmt: skip
+    app.state.context = context
+    app.state.clients = api_events.Clients()
+    for router in (
+        api_read.open_router, api_read.router, api_write.router, api_push.router, api_events.router,
+    ):  # fmt: skip
+        app.include_router(router)
+    app.add_middleware(Border, state=app.state)
+    return app

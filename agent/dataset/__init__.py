@@ -1,0 +1,1 @@
+"""Public traces and a hall's history in one table."""

@@ -1,0 +1,1 @@
+"""The demo: hall and agent as child processes, a stage, a verdict."""

@@ -1,0 +1,1 @@
+"""What could keep an installation from working or from giving back."""

@@ -1,0 +1,1 @@
+"""What was measured and done, kept in SQLite or PostgreSQL: written, asked, rolled up, archived."""

@@ -1,0 +1,1 @@
+"""The broker's side: mirror, commands, their schemas, and the client beneath."""

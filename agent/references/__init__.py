@@ -1,0 +1,1 @@
+"""The controllers Skadi is measured against, on physics alone."""

@@ -1,0 +1,148 @@
+"""The oracle: what perfect knowledge of plant, weather and load would have saved.
+
+Where a plant can be copied (copy.deepcopy), the plant itself is the model: at each hour candidates
+are rolled out over that hour and a quarter on copies, weather and events included; the best is taken.
+Where it can't (an engine in a process), each hour's best constant is stitched into one schedule
+and that schedule is run for real. Both are lower bounds of what is possible, not proofs of it.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from agent.clock import stopwatch_s
+from agent.plants.driver import Plant
+from agent.references.policies import SEARCHED, Group
+from agent.references.run import Bench, Cache, Trial, play_all, tick_of
+from agent.rehearse import Progress, Rehearsal, load_plant
+
+EVERY_S = 3600.0
+AHEAD_S = EVERY_S + 900.0  # beyond the hour: what air and metal still answer to what was set in it
+ROLL_TICK_S = 300.0  # readings during a roll-out; the plant keeps its own step
+_SHARES = (-0.15, -0.05, 0.05, 0.15)  # of a knob's range: how far one candidate goes
+_PASSES = 2
+
+
+def oracle(
+    plan: Rehearsal, start: Mapping[str, Any], cache: Cache | None, progress: Progress | None
+) -> dict[str, Any]:
+    """Run the oracle from the best constant's result `start`; the rehearsal's JSON fields.
+
+    `method`: roll-outs, stitched, or best-constant where neither was better than that.
+    """
+    plant = load_plant(plan.plant, plan.plant_args)
+    try:
+        copyable = _copyable(plant)
+        result = (
+            _by_rollouts(plan, plant, start["settings"], progress)
+            if copyable
+            else _stitched(plan, plant, cache)
+        )
+    finally:
+        plant.close()
+    over = sum(result["violation_steps"].values()) > sum(start["violation_steps"].values())
+    if over or _cost(result) > _cost(start):
+        result = dict(start) | {"method": "best-constant"}
+    known = start["fixed_cost"] - _cost(result) > 0.0
+    return result | {"captured": 1.0 if known else None, "fixed_cost": start["fixed_cost"]}
+
+
+def _copyable(plant: Plant) -> bool:
+    try:
+        copy.deepcopy(plant)
+    except (TypeError, ValueError, AttributeError, NotImplementedError):
+        return False  # it holds a process, a file or a socket: then there is nothing to roll out
+    return True
+
+
+def _cost(result: Mapping[str, Any]) -> float:
+    per = result["wh_per_prompt"]
+    return float(result["total_kwh"] if per is None else per)
+
+
+def _by_rollouts(
+    plan: Rehearsal, plant: Plant, start: Mapping[str, float], progress: Progress | None
+) -> dict[str, Any]:
+    started_s = stopwatch_s()
+    bench = Bench(plant, tick_of(plan, plant), plan.site)
+    groups = bench.scene.groups(SEARCHED, by_row=True)
+    held = {g.ids: start.get(g.ids[0], g.baseline) for g in groups}
+    ticks, each = round(plan.hours * 3600.0 / bench.tick_s), max(1, round(EVERY_S / bench.tick_s))
+    writes = 0
+    for i in range(ticks):
+        values: dict[str, float] = {}
+        if i % each == 0:
+            held = _improve(bench, groups, held)
+            values = {name: v for ids, v in held.items() for name in ids}
+            if progress is not None:
+                progress(i / ticks)
+        try:
+            writes += bench.step(values)
+        except StopIteration:
+            break
+    return bench.tally.result(bench.site.limits) | {
+        "plant": plan.plant, "writes": writes, "rollbacks": 0, "readbacks_confirmed": 0,
+        "protective_moves": 0, "tick_s": bench.tick_s, "method": "roll-outs",
+        "wall_s": round(stopwatch_s() - started_s, 2),
+    }  # fmt: skip
+
+
+def _improve(bench: Bench, groups: list[Group],
+             held: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:  # fmt: skip
+    """Coordinate search around what is held: fewest steps over a limit, then least cost."""
+    best, score = held, _rollout(bench, held)
+    for _ in range(_PASSES):
+        before = score
+        for group in groups:
+            for share in _SHARES:
+                value = best[group.ids] + share * (group.max - group.min)
+                value = min(group.max, max(group.min, value))
+                if abs(value - best[group.ids]) < 1e-9:
+                    continue
+                tried = best | {group.ids: value}
+                if (found := _rollout(bench, tried)) < score:
+                    best, score = tried, found
+        if score == before:
+            break
+    return best
+
+
+def _rollout(bench: Bench, held: Mapping[tuple[str, ...], float]) -> tuple[int, float]:
+    """(steps over a limit, Wh/prompt or kWh) of holding these for AHEAD_S, on a copy."""
+    plant = copy.deepcopy(bench.plant)
+    step_s = plant.step_s
+    trial = Bench(plant, max(1, round(ROLL_TICK_S / step_s)) * step_s, bench.site, rolled=True)
+    values = {name: v for ids, v in held.items() for name in ids}
+    for i in range(max(1, math.ceil(AHEAD_S / trial.tick_s))):
+        try:
+            trial.step(values if i == 0 else {})
+        except StopIteration:
+            break
+    tally = trial.tally
+    cost = tally.total_kwh / tally.prompts if tally.prompts else tally.total_kwh
+    return sum(tally.violations.values()), cost
+
+
+def _stitched(plan: Rehearsal, plant: Plant, cache: Cache | None) -> dict[str, Any]:
+    """Each hour the constant that was cheapest then, among those within limits; run for real."""
+    bench = Bench(plant, tick_of(plan, plant), plan.site)
+    groups = bench.scene.groups(SEARCHED, by_row=False)
+    runs = []
+    for group in groups:
+        count = int(group.max - group.min) if group.quantity.endswith("_c") else 8
+        for i in range(count + 1):
+            value = group.min + (group.max - group.min) * i / count
+            values = {g.ids: (value if g is group else g.baseline) for g in groups}
+            runs.append({name: v for ids, v in values.items() for name in ids})
+    played = play_all([Trial(plan, "constant", r) for r in runs], cache)
+    hours = min(len(p.hours_kwh) for p in played)
+    schedule = [
+        min(
+            zip(runs, played, strict=True),
+            key=lambda pair: (pair[1].hours_over[hour], pair[1].hours_kwh[hour]),
+        )[0]
+        for hour in range(hours)
+    ]
+    result = play_all([Trial(plan, "hourly", schedule)], cache)[0].result
+    return result | {"method": "stitched"}

@@ -1,0 +1,1 @@
+"""What was measured, through monitor and decisions again."""

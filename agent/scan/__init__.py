@@ -1,0 +1,1 @@
+"""What a device is and offers, as TOML: SNMP, Modbus, BACnet."""

@@ -1,0 +1,1 @@
+"""A hall in a terminal: what is known of it, and how it is drawn."""
