@@ -10,13 +10,15 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from agent import mirror_backlog, mirror_link
 from agent.clock import VirtualClock
-from agent.command_link import CommandLink
 from agent.commands import Inbox
-from agent.mirror import Mirror
-from agent.mirror_payload import TOPICS
-from agent.mirror_schema import SCHEMAS
+from agent.health import Health
+from agent.mqtt import backlog as mirror_backlog
+from agent.mqtt import link as mirror_link
+from agent.mqtt.command_link import CommandLink
+from agent.mqtt.mirror import Mirror
+from agent.mqtt.payload import TOPICS
+from agent.mqtt.schema import SCHEMAS
 from agent.publish import publish_to
 from config.secrets import SecretRef
 from config.surfaces import MqttSection
@@ -72,6 +74,8 @@ async def test_every_message_of_a_running_hall_fits_its_schema(
         await until(lambda: mirror.connected)
         hall.agent.listeners.append(publish_to(mirror, hall.agent))
         await hall.minutes(12)
+        hall.agent.services.seen = hall.api.context
+        await Health(hall.agent, mirror.publish_health).run()
         hall.agent.note("test", {"about": "an event"})
         await hall.agent.change_mode(*_killing())
         await hall.minutes(2)

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from pypdf import PdfReader
 
 from agent.cli.report import moment, summary
-from agent.explain import NothingToExplain, explain
-from agent.history_query import Sample
-from agent.report import report
-from agent.report_draw import draw
-from agent.report_grid import Span
-from agent.report_html import render, svg
-from agent.report_pdf import render_pdf
+from agent.history.query import Sample
+from agent.reports.draw import draw
+from agent.reports.explain import NothingToExplain, explain
+from agent.reports.gather import report
+from agent.reports.grid import Span
+from agent.reports.html import render, svg
+from agent.reports.pdf import render_pdf
 from control.modes import Event
 from tests.api.make import House, get, hall_site, house, post
 
