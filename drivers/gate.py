@@ -1,13 +1,11 @@
 """Ring two: the only code that reaches a driver's raw write.
 
-Two entries. `apply(permit)` checks again, on its own and against what the device holds now,
-what ring one has checked: the permit's expiry and single use, the allow-list, the hard
-envelope, step and direction, arming, the priority. `give_back(points)` writes nothing but a
-journaled value, the point's safe_value, or Null, and is never blocked. There is no flag to
-skip a check. The intent is durable in the journal before the wire is touched; no intent, no
-write (giving back rests on the intent of the write it takes back, so a dying disk can't stop
-it). `held` is the book of what may stand on devices because of us, always as the journal has
-it. Never retries, never decides what is wanted.
+Two entries. `apply(permit)` checks again, on its own and against what the device holds now, what
+ring one has checked: the permit's expiry and single use, the allow-list, the hard envelope, step
+and direction, arming, the priority. `give_back(points)` writes nothing but a journaled value, the
+point's safe_value, or Null, and is never blocked; it rests on the intent of the write it takes
+back, so a dying disk can't stop it. There is no flag to skip a check. No intent durable in the
+journal, no write. `held` is the book of what may stand because of us. Never retries, nor decides.
 """
 
 import asyncio

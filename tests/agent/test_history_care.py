@@ -126,10 +126,10 @@ async def test_check_finds_what_does_not_add_up_and_vacuum_gives_space_back(plac
     place.ask("DELETE FROM rollups_1h WHERE point LIKE 'crac%'; SELECT 1")
     found = await check(engine, ME, 0, 4e9)
     assert found["wrong"] > 100
-    assert found["bytes"] > 0
     place.ask("DELETE FROM telemetry_raw; SELECT 1")
     before, after = await vacuum(engine)
     assert place.postgres or after < before
+    assert (await check(engine, ME, 0, 4e9))["bytes"] > 0  # PostgreSQL counts rows when it vacuums
     await history.close()
 
 
