@@ -64,6 +64,7 @@ class Gate:
         self._fenced = fenced
         self._locks = {name: asyncio.Lock() for name in drivers}
         self._used: dict[str, float] = {}
+        self._ended: dict[str, float] = {}  # equipment -> when something on it was given back
         self.held = {k: x for k, x in journal.held().items() if k in points}
 
     async def apply(self, permit: Permit, now: Now) -> list[Outcome]:
@@ -133,6 +134,9 @@ class Gate:
                 return f"{change.new:g} is outside {point.writable.min:g}..{point.writable.max:g}"
             if not self._armed(point):
                 return f"{change.point} is not armed"
+            ended_s = self._ended.get(point.equipment, -math.inf)  # a race with another task
+            if permit.proposal.kind != Kind.PROTECTIVE and permit.issued_s <= ended_s:
+                return f"{point.equipment} was given back meanwhile"
             if self._drivers[point.device].device.write_priority not in OUR_PRIORITIES:
                 return "an optimizer writes at priority 9..15 only"
         return None
@@ -182,6 +186,7 @@ class Gate:
         except DriverError as error:
             return _unknown(leases, f"can't be read before giving back: {error}")
         values = {x.point: ending_value(points[x.point], x, target, now()) for x in leases}
+        self._ended |= {p.equipment: now() for p in points.values()}
         slots = {k: _slot(points[k], found[k]) for k in values}
         if any(s is None and not points[k].limits.relinquish for k, s in slots.items()):
             return _unknown(leases, "its present value can't be read")
@@ -274,6 +279,8 @@ def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> fl
     age_s = math.inf if lease.baseline_s is None else now_s - lease.baseline_s
     if target is Target.SAFE or lease.baseline is None or age_s > bounds.baseline_max_age_s:
         return safe
+    if not bounds.min <= lease.baseline <= bounds.max:  # giving back keeps the envelope, too
+        return safe
     if direction == 0:
         return lease.baseline
     return max(safe, lease.baseline, key=lambda value: value * direction)
@@ -324,9 +331,8 @@ def _lease(
     """What may stand once we write: a doubt until it is read back."""
     slot, until_s, id_ = _slot(point, found), permit.proposal.expires_s, permit.proposal.id
     if held is None:
-        return Lease(
-            point.key, slot, slot, value, now_s, until_s, id_, False, found.value, now_s, slot
-        )
+        return Lease(point.key, slot, slot, value, now_s, until_s, id_, False,
+                     found.value, now_s, slot)  # fmt: skip
     return replace(held, previous=slot, value=value, taken_s=now_s, expires_s=until_s,
                    proposal=id_, certain=False, instead=slot)  # fmt: skip
 
