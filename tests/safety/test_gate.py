@@ -142,6 +142,15 @@ async def test_a_permit_is_used_once(rig: Rig) -> None:
     assert isinstance(await rig.one(SUPPLY, 19.6, id="same", cycle="c2"), Applied)
 
 
+async def test_what_was_given_back_while_a_permit_waited_stays_so(rig: Rig) -> None:
+    assert isinstance(await rig.one(SUPPLY, 19.5), Applied)
+    await rig.back(SUPPLY)  # by another task, in the instant the next permit is made
+    await refused(rig, SUPPLY, 19.0, "was given back meanwhile", id="late")
+    assert await rig.one(SUPPLY, 17.0, Kind.PROTECTIVE, id="safe") == Applied(SUPPLY, 17.0)
+    rig.world.clock.advance(0.1)
+    assert isinstance(await rig.one(SUPPLY, 17.5, id="new"), Applied)
+
+
 async def test_used_permits_are_forgotten_once_they_are_void(rig: Rig) -> None:
     await rig.one(SUPPLY, 19.5, id="same")
     rig.world.clock.advance(PERMIT_S)
@@ -713,6 +722,9 @@ def _as_it_is(point: Point) -> Point:
     (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0), Target.BASELINE, DAY_S + 1, 18.0),  # too old
     (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0, baseline_s=None), Target.BASELINE, 0.0, 18.0),
     (SUPPLY, _as_it_is, replace(LEASE, baseline=None), Target.BASELINE, 0.0, 18.0),
+    (SUPPLY, _as_it_is, replace(LEASE, baseline=15.9), Target.BASELINE, 0.0, 18.0),  # outside
+    (SUPPLY, _as_it_is, replace(LEASE, baseline=16.0), Target.BASELINE, 0.0, 16.0),
+    (FAN, _as_it_is, replace(LEASE, point=FAN, baseline=100.1), Target.BASELINE, 0.0, 100.0),
     (SUPPLY, _without_safe, LEASE, Target.SAFE, 9e9, 19.0),
     (FAN, _as_it_is, replace(LEASE, point=FAN, baseline=80.0), Target.BASELINE, 0.0, 100.0),
     (WATER, _as_it_is, replace(LEASE, point=WATER), Target.SAFE, 0.0, None),
