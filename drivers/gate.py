@@ -101,10 +101,8 @@ class Gate:
             return await self._end(self._drivers[device], leases, target, now) if leases else []
 
     def prolong(self, leases: Sequence[Lease], now_s: float) -> None:
-        """Take over the expiry of these leases, where they still stand. Raises JournalError.
-
-        Only the expiry: what a lease holds may have changed since they were chosen.
-        """
+        """Take over the expiry of these leases, where they still stand, and nothing else of them.
+        Raises JournalError."""
         kept = [replace(self.held[x.point], expires_s=x.expires_s)
                 for x in leases if x.point in self.held]  # fmt: skip
         self._journal.renew(now_s, kept)
@@ -263,11 +261,8 @@ class Gate:
 
 
 def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> float | None:
-    """What giving back writes: a journaled value, the safe value, or None for Null.
-
-    Without a priority array, BASELINE means whichever is safer of baseline and safe_value. A
-    baseline that was read too long ago is not replayed where there is a safe_value.
-    """
+    """What giving back writes: a journaled value, the safe value, or None for Null. Without slots,
+    BASELINE is the safer of baseline and safe_value; an old baseline yields to safe_value."""
     if target is Target.PREVIOUS:
         return lease.previous
     bounds = point.limits
@@ -306,9 +301,7 @@ def _proof(
     point: Point, value: float | None, before: Present, found: Present, driver: Driver, reason: str
 ) -> Receipt:
     """Compare what the device holds with what was written: slot, value, active priority.
-
-    reason: why there was no answer; a write that left no trace may still be carried out.
-    """
+    reason: why there was no answer; a write that left no trace may still be carried out."""
     slot = _slot(point, found)
     if not point.same(slot, value):
         if reason and point.same(slot, _slot(point, before)):
