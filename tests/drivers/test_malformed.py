@@ -421,7 +421,7 @@ HTTP_FAULTS: dict[str, Callable[[str, bytes], bytes | None]] = {
 @pytest.mark.parametrize("fault", HTTP_FAULTS)
 async def test_http(fault: str) -> None:
     async with RouterPeer() as peer:
-        driver = WorkloadDriver(router(peer.url, timeout_s=TIMEOUT_S * 2), {})
+        driver = WorkloadDriver(router(peer.url, timeout_s=2.0), {})
         for _ in range(2):
             peer.fault = HTTP_FAULTS[fault]
             await rejected(driver.read)
