@@ -1,5 +1,6 @@
 """Turns parsed devices and points into resolved ones: profiles, defaults, units, addresses."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from config.addresses import (
     SnmpAddress,
     WorkloadAddress,
 )
-from config.addressing import AddressProblem, parse_address, parse_oid
+from config.addressing import AddressProblem, parse_address
 from config.errors import Problem
 from config.library import ProfileError, load_profile, profile_names, read_profile
 from config.link_checks import in_hole, link_problems
@@ -141,12 +142,14 @@ def _refuse_denied(
     """A profile may name objects that must never be written, such as energy counters."""
     if section.profile is None or section.profile not in profile_names():
         return
-    denied = [parse_oid(o) for o in read_profile(section.profile).about.deny]
+    profile = read_profile(section.profile)
+    models = "|".join(map(re.escape, profile.match.sys_object_id))
+    device = re.escape("{device}"), rf"(?:{models})(?:\.\d+)*"  # whichever model it is
+    denied = [re.escape(oid).replace(*device) + r"(\.|$)" for oid in profile.about.deny]
     for point in points:
         if point.writable is None or not isinstance(point.address, SnmpAddress):
             continue
-        oid = point.address.oid
-        if any(oid[: len(prefix)] == prefix for prefix in denied):
+        if any(re.match(oid, str(point.address)) for oid in denied):
             text = f"point {point.id!r}: profile {section.profile} forbids writing {point.address}"
             problems.append(source.problem(("point",), f"{text}; make it read only"))
 

@@ -173,7 +173,11 @@ def text_of(outcome: Outcome) -> str:
     """What a device answered, as text: how guards and descriptions are compared."""
     match outcome:
         case bytes():
-            return outcome.decode("utf-8", errors="replace").strip("\x00 \t\r\n")
+            try:
+                text = outcome.decode("utf-8")
+            except UnicodeDecodeError:  # older firmware writes a degree sign in Latin-1
+                text = outcome.decode("latin-1")
+            return text.strip("\x00 \t\r\n")
         case Absent():
             return ""
         case tuple():

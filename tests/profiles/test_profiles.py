@@ -115,6 +115,15 @@ def test_what_a_profile_denies_can_not_be_made_writable(tmp_path: Path) -> None:
         site_with(tmp_path, f"{keys}\n{point}writable = true\nmin = 0\nmax = 1\nmax_step = 1")
 
 
+def test_what_is_denied_below_a_models_own_number_is_denied_for_each_model(tmp_path: Path) -> None:
+    keys = f'protocol = "snmp"\nprofile = "gude-epc"\nprofile_points = false\n{DEVICE["snmp"]}'
+    point = """[[device.point]]\nid = "o"\nquantity = "state"\noid = "1.3.6.1.4.1.28507.%s.1.3.1.2.1.3.4"
+writable = true\nmin = 0\nmax = 1\nmax_step = 1\n"""
+    for model in (43, 56):
+        with pytest.raises(ConfigError, match="forbids writing"):
+            site_with(tmp_path, f"{keys}\n{point % model}")
+
+
 def test_a_document_only_profile_is_read_only_until_a_person_says_otherwise(tmp_path: Path) -> None:
     keys = f'protocol = "modbus-tcp"\nprofile = "liebert-icom"\n{DEVICE["modbus-tcp"]}'
     assert site_with(tmp_path, keys).writable_points == {}
