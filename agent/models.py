@@ -10,9 +10,10 @@ process, nor let a shadow's findings reach the decision path.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import structlog
 
 from agent.clock import utc
@@ -25,6 +26,7 @@ from agent.training import TrainingError
 from agent.training_history import Asked, train_from_history
 from control import monitor as monitoring
 from control.ims_model import ModelError
+from control.interlocks import under_maintenance
 from control.layout import Layout
 from control.mms import STATE_NAMES
 from control.monitor import Monitor, MonitorState, Trained, fit
@@ -33,7 +35,8 @@ from control.sensors import believed
 log = structlog.get_logger(__name__)
 
 SHADOW_S = 3_600.0
-SHADOW, TAKEN = "ims_shadow", "ims_taken"  # settings in history
+SHADOW, TAKEN, DRIFT = "ims_shadow", "ims_taken", "ims_drift"  # settings in history
+DRIFT_KEPT_S = 7 * 86_400.0  # what was learned longer ago is of another season
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ class Models:
         self.training: dict[str, Any] = {"running": False}
         self.shadow: Shadow | None = None
         self._active: int | None = None
+        self._recalled = False
         self._sought = agent.site.ims.model is not None  # the site file's model needs no looking up
 
     async def start(self) -> None:
@@ -85,6 +89,27 @@ class Models:
                     "the active model does not fit", version=stored.version, reason=str(error)
                 )
         self._sought = True
+        if not self._recalled:
+            await self._recall_drift()
+
+    async def _recall_drift(self) -> None:
+        """Go on, once, from the drift that a former run learned with the same model."""
+        told, self._recalled = await self._history.get_setting(DRIFT), True
+        agent, monitor = self._agent, self._agent.setting.monitor
+        now_s = agent.clock.now_s()
+        if monitor is None or not told or told["model"] != monitor.model.id:
+            return
+        if told["units"] == list(monitor.units) and now_s - told["at_s"] < DRIFT_KEPT_S:
+            state = agent.control.monitor or monitoring.begin(monitor, now_s)
+            drift = np.array(told["drift"], dtype=np.float64)
+            agent.control = replace(agent.control, monitor=monitoring.with_drift(state, drift))
+
+    async def _keep_drift(self) -> None:
+        monitor, state = self._agent.setting.monitor, self._agent.control.monitor
+        if monitor is not None and state is not None and state.ims.drift.any():
+            told = {"model": monitor.model.id, "units": monitor.units, "drift": state.ims.drift.round(6).tolist(),
+                    "at_s": self._agent.clock.now_s()}  # fmt: skip
+            await self._history.set_setting(DRIFT, told)
 
     async def stop(self) -> None:
         """End a training that still runs."""
@@ -128,7 +153,10 @@ class Models:
         if looked is not None:
             snapshot = believed(self._agent.setting.probes, looked, snapshot)
         before = shadow.state or monitoring.begin(shadow.monitor, snapshot.now_s)
-        shadow.state, found = monitoring.tick(shadow.monitor, self._agent.layout, snapshot, before)
+        tags = under_maintenance(self._agent.site, snapshot, self._agent.control.trips)
+        shadow.state, found = monitoring.tick(
+            shadow.monitor, self._agent.layout, snapshot, before, tags
+        )
         if before.at_s > 0.0:
             shadow.seconds += min(max(snapshot.now_s - before.at_s, 0.0), KEEP_S)
         for unit, finding in detail["findings"].items():
@@ -140,6 +168,7 @@ class Models:
         """Keep the tally; begin with a model that is newer than the active one. Raises HistoryDown."""
         if not self._sought or self._active is None:
             await self._take_up()
+        await self._keep_drift()
         newest = next(iter(await self._history.list_models()), None)
         shadow = self.shadow
         if (

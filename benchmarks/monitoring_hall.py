@@ -34,7 +34,7 @@ from control.monitor import Trained
 from control.types import Snapshot
 from simulators.hall import Hall
 
-TICK_S = 10.0
+TICK_S = 5.0  # as the agent looks
 ONSET_S = 7200.0
 FAULTS = {
     "fouled_filter": "D",

@@ -103,7 +103,8 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
     scored = believed(setting.probes, looked, snapshot)
-    after, findings = monitoring.tick(setting.monitor, setting.layout, scored, before)
+    tags = interlocks.under_maintenance(setting.layout.site, snapshot, trips)
+    after, findings = monitoring.tick(setting.monitor, setting.layout, scored, before, tags)
     aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}
     for row in setting.layout.rows:
         finding = findings[f"row:{row}"]

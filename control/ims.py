@@ -15,7 +15,7 @@ it was given. Pure numpy; no clock, no I/O, no scikit-learn.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,17 @@ def observe(
     step = np.where(may[:, None], model.drift_alpha * (at - _nearest(model, at)), 0.0)
     drift = np.clip(state.drift + step, -model.drift_cap, model.drift_cap)
     return ImsState(mean, drift), scores
+
+
+def paced(model: ImsModel, dt_s: float) -> ImsModel:
+    """The model for rows `dt_s` apart where it was trained on slower ones: its moving mean spans the
+    same time and its drift is as fast, in seconds. Faster than trained only: after a gap a row weighs
+    no more than any other."""
+    if not 0.0 < dt_s < 0.99 * model.row_s:
+        return model
+    share = dt_s / model.row_s
+    smooth, drift = (1.0 - (1.0 - a) ** share for a in (model.smooth_alpha, model.drift_alpha))
+    return replace(model, smooth_alpha=smooth, drift_alpha=drift)
 
 
 def _bounded(model: ImsModel, z: Floats, drift: Floats) -> Floats:

@@ -4,7 +4,8 @@ Takes out what commands and load explain before scoring (control.context): the a
 moves are not trouble. Decides nothing about moves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,18 +175,49 @@ def begin(monitor: Monitor, now_s: float) -> MonitorState:
     return MonitorState(ims.start(monitor.model, n), mms.start(n, now_s), begun_s=now_s)
 
 
+def with_drift(state: MonitorState, drift: F64) -> MonitorState:
+    """The memory with a drift (n_units, f) that a former run learned. Raises ValueError when it is
+    another model's."""
+    if drift.shape != state.ims.drift.shape or not np.isfinite(drift).all():
+        raise ValueError(f"a drift of shape {drift.shape}, not {state.ims.drift.shape}")
+    return replace(state, ims=replace(state.ims, drift=drift))
+
+
+def worked_on(layout: Layout, units: Sequence[str], tags: Container[str]) -> NDArray[np.bool_]:
+    """Which units (n,) people work at: `tags` are scopes (hall, row:A, rack:A01, equipment:crac-a1),
+    and equipment stands for its row."""
+    site = layout.site
+    rows = {p.row for p in site.points.values() if f"equipment:{p.equipment}" in tags}
+
+    def at(unit: str) -> bool:
+        kind, _, name = unit.partition(":")
+        row = name if kind == "row" else site.row_of_rack.get(name)
+        return "hall" in tags or unit in tags or f"row:{row}" in tags or row in rows
+
+    return np.array([at(unit) for unit in units], dtype=np.bool_)
+
+
 def tick(
-    monitor: Monitor, layout: Layout, snapshot: Snapshot, state: MonitorState
+    monitor: Monitor,
+    layout: Layout,
+    snapshot: Snapshot,
+    state: MonitorState,
+    tags: frozenset[str] = frozenset(),
 ) -> tuple[MonitorState, dict[str, Finding]]:
-    """Score every rack and row once. Returns the next memory and a finding for each unit."""
-    model = monitor.model
+    """Score every rack and row once. Returns the next memory and a finding for each unit.
+
+    tags: the scopes where people work, as a tag says: there nothing new becomes persistent, and
+    nothing is learned.
+    """
     raw = unit_features(layout, snapshot)
     commands = monitor.commands.read(snapshot)
     dt_s = snapshot.now_s - state.at_s
+    model = ims.paced(monitor.model, dt_s)
     context = follow(state.context, commands, dt_s)
     if monitor.context is not None:
         raw = without_context(monitor.context, raw, context)
-    nominal = state.mms.latent == mms.NOMINAL
+    held = worked_on(layout, monitor.units, tags) if tags else np.zeros_like(state.mms.held)
+    nominal = (state.mms.latent == mms.NOMINAL) & ~held
     orders = monitor.commands.orders(commands, snapshot)
     absorbed = absorb(
         monitor.allowances, state.absorbed, orders, raw, nominal, dt_s, monitor.unseen
@@ -196,7 +228,7 @@ def tick(
     warming = snapshot.now_s - state.begun_s < WARM_UP_S
     mms_state = mms.step(
         monitor.params, state.mms, scores.deviation, scores.unknown | warming,
-        model.tau_fast, model.tau_persist, snapshot.now_s,
+        model.tau_fast, model.tau_persist, snapshot.now_s, held,
     )  # fmt: skip
     heat = _heat(x, model, monitor.unit_index)
     tops = _tops(model, scores)

@@ -1,6 +1,7 @@
 """IMS: what D(x) is, who gets the blame, and that a missing value is never called well."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,19 @@ def test_drift_is_followed_only_where_it_may_be_and_only_so_far() -> None:
         state, scores = ims.observe(model, state, x, learn=np.array([True, False, True]))
     assert state.drift[:, 0] == pytest.approx([0.75, 0.0, 0.0])
     assert scores.deviation == pytest.approx([0.0, 0.0, 4.0])
+
+
+@pytest.mark.parametrize(("dt_s", "rows"), [(2.5, 4), (5.0, 2), (10.0, 1), (60.0, 1), (0.0, 1)])
+def test_the_moving_mean_spans_the_same_time_however_often_it_is_asked(
+    dt_s: float, rows: int
+) -> None:
+    """After 10 s of a step, or after one row where rows come no faster, it is where it was trained to be."""
+    model = make(smooth_alpha=0.3, drift_alpha=0.1, drift_cap=9.0, row_s=10.0)
+    state = replace(ims.start(model, 1), mean=np.zeros((1, 3)))
+    for _ in range(rows):
+        state, _ = ims.observe(ims.paced(model, dt_s), state, np.array([[23.0, 35.0, 8.0]]))
+    assert state.mean[0] == pytest.approx([0.3, 0.0, 0.0])
+    assert ims.paced(make(), dt_s).smooth_alpha == 1.0, "of unknown spacing: as it is"
 
 
 def test_context_is_not_judged_but_explains() -> None:

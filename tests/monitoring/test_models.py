@@ -10,7 +10,7 @@ import pytest
 from agent.cli.models import difference
 from agent.clock import VirtualClock
 from agent.history.service import History
-from agent.models import SHADOW, SHADOW_S, Models, take_over, trained_of
+from agent.models import DRIFT, SHADOW, SHADOW_S, Models, take_over, trained_of
 from agent.nominal import Out, left_out, mask
 from agent.operations.table import Caller, Result, call
 from agent.replay.play import replay_history
@@ -20,7 +20,7 @@ from agent.training_history import Asked, train_from_history
 from config.schema import ImsSection
 from control.features import unit_names
 from control.layout import Layout
-from control.monitor import Trained
+from control.monitor import Trained, with_drift
 from control.types import Finding
 from tests.agent.make import site
 from tests.api.make import ENVIRON, hall_site, house, post
@@ -193,6 +193,28 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         assert (await asked(hall.agent, "models.activate", version=2, force=True)).ok
         assert models.shadow is None
         assert (await asked(hall.agent, "models.activate", version=1)).ok, "back without a shadow"
+
+        monitor = hall.agent.setting.monitor
+        assert monitor is not None
+        assert hall.agent.control.monitor is None, "a model that takes over has learned nothing yet"
+        await hall.minutes(1.0)
+        assert hall.agent.control.monitor is not None
+        learned = np.full_like(hall.agent.control.monitor.ims.drift, 0.25)
+        known = with_drift(hall.agent.control.monitor, learned)
+        hall.agent.control = replace(hall.agent.control, monitor=known)
+        await models.keep()
+        for _ in range(2):  # two restarts: of a model in history, and of one that knows of none yet
+            hall.agent.control = replace(hall.agent.control, monitor=None)
+            again = Models(hall.agent, hall.history, ENVIRON)
+            await again.start()
+            assert hall.agent.control.monitor is not None
+            assert (hall.agent.control.monitor.ims.drift == learned).all()
+        kept = await hall.history.get_setting(DRIFT)
+        for other in ({"model": "another"}, {"at_s": now_s - 8 * 86_400}, {"units": ["rack:A01"]}):
+            await hall.history.set_setting(DRIFT, kept | other)
+            await Models(hall.agent, hall.history, ENVIRON).start()
+            state = hall.agent.control.monitor
+            assert state is None or not state.ims.drift.any(), other
 
         writes = hall.run.wire.writes
         track = await replay_history(
