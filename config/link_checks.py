@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from config.addresses import Address, ModbusAddress
-from config.links import ACTUATORS, LOCAL, MODBUS, MODBUS_RTU, parse_hole
+from config.links import ACTUATORS, HTTP, LOCAL, MODBUS, MODBUS_RTU, parse_hole
 from config.schema import DeviceSection
 
 
@@ -20,9 +20,11 @@ def link_problems(section: DeviceSection) -> Iterator[tuple[str, str]]:
     if protocol == "modbus-tls":
         if section.tls is None:
             yield "tls", 'is missing; add tls = { ca_file = "/etc/skadi/ca.pem" }'
-    elif section.tls is not None and protocol not in ("envoy", "kubernetes"):
-        yield "tls", f"belongs to modbus-tls, envoy and kubernetes, not to {protocol}; remove it"
-    if protocol not in ACTUATORS and not section.dry_run:
+    elif section.tls is not None and protocol not in HTTP:
+        yield "tls", f"belongs to modbus-tls and to what is spoken to by https, not to {protocol}"
+    elif section.tls is not None and not (section.url or "https").startswith("https"):
+        yield "tls", "is given, but the url is http: write https://"
+    if protocol not in (*ACTUATORS, "workload-http") and section.dry_run is not None:
         yield "dry_run", f"{protocol} has no dry run; remove it"
     if section.program is not None and protocol != "slurm":
         yield "program", f"belongs to slurm, not to {protocol}; remove it"

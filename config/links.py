@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 MODBUS = frozenset({"modbus-tcp", "modbus-tls", "modbus-rtu", "modbus-rtu-tcp"})
 # Actuators of the work: their points name what they set, and they begin with dry_run.
 ACTUATORS = frozenset({"envoy", "kubernetes", "slurm", "nvml"})
+HTTP = frozenset({"prometheus", "workload-http", "envoy", "kubernetes"})
 LOCAL = frozenset({"slurm", "nvml"})  # reached on this host, without an address
 MODBUS_RTU = frozenset({"modbus-rtu", "modbus-rtu-tcp"})
 
@@ -44,7 +45,7 @@ class SerialSection(BaseModel):
 
 
 class TlsSection(BaseModel):
-    """Modbus/TCP Security: who may sign the device's certificate, and what we show it.
+    """Who may sign the device's certificate, and what we show it (Modbus/TCP Security, https).
 
     The device's certificate must name its host. There is no way to skip that.
     """

@@ -15,7 +15,7 @@ from config.addressing import AddressProblem, parse_address
 from config.errors import Problem
 from config.library import ProfileError, load_profile, profile_names, read_profile
 from config.link_checks import in_hole, link_problems
-from config.links import MODBUS
+from config.links import ACTUATORS, MODBUS
 from config.quantities import QUANTITIES, to_canonical
 from config.schema import AgentSection, DeviceSection, LimitsSection, PointSection, RowSection
 from config.site import Device, Point, Writable
@@ -86,12 +86,13 @@ def _device(
     keep = {k: getattr(section, k) for k in (
         "id", "protocol", "unit_id", "device_instance", "write_priority", "timeout_s", "auth", "token",
         "profile", "row", "rack", "zone", "local_address", "max_registers", "max_gap", "no_read",
-        "write_multiple", "pause_ms", "serial", "tls", "dry_run", "program", "cov_lifetime_s",
+        "write_multiple", "pause_ms", "serial", "tls", "program", "cov_lifetime_s",
         "bacnet_network", "bacnet_mac", "heartbeat")}  # fmt: skip
     return Device(
         **keep,
         points=tuple(resolved),
         host=section.host or "",
+        dry_run=section.protocol in ACTUATORS if section.dry_run is None else section.dry_run,
         port=section.port or DEFAULT_PORTS.get(section.protocol, 0),
         url=section.url or "",
         poll_interval_s=section.poll_interval_s or context.agent.poll_interval_s,

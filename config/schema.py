@@ -311,9 +311,9 @@ class DeviceSection(Section):
     pause_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # between requests on one link
     serial: SerialSection | None = None
     tls: TlsSection | None = None
-    dry_run: bool = (
-        True  # envoy, kubernetes, slurm, nvml: refuse writes, and say what they would do
-    )
+    # Actuators of the work: refuse writes, and say what they would do. The default is true for
+    # envoy, kubernetes, slurm and nvml, false for workload-http.
+    dry_run: bool | None = None
     program: Annotated[str, Field(pattern=r"^\S+$")] | None = (
         None  # slurm: scontrol, if not on PATH
     )

@@ -1,13 +1,19 @@
 """Where a piece of configuration came from, so that a problem can name file, line and key."""
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from config.errors import Problem
 from config.lines import Lines, Path
 from config.schema import Section, closest
+
+# What people write from other software's habit -> the key here.
+OTHER_NAMES = {
+    "baudrate": "baud", "speed": "baud", "stopbits": "stop_bits", "device": "path", "port": "path",
+    "unit": "unit_id", "slave": "unit_id", "address": "host", "ip": "host", "interval": "poll_interval_s",
+}  # fmt: skip
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Section)
@@ -80,13 +86,26 @@ def parse(model: type[S], item: Sourced[Any], problems: list[Problem]) -> Source
         return None
 
 
+def _within(model: type[BaseModel], path: Path) -> type[BaseModel]:
+    """The model of a table inside a table: its keys are the ones to suggest."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
+    return model
+
+
 def _explain(model: type[Section], detail: Any) -> tuple[Path, str]:
     """Turn one pydantic finding into a key path and a sentence."""
-    known = {f.alias or name for name, f in model.model_fields.items()}
+    known = {f.alias or name for name, f in _within(model, detail["loc"][:-1]).model_fields.items()}
     path: Path = tuple(p for p in detail["loc"] if p not in ("function-after", "constrained-str"))
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return path, f"unknown key{closest(str(path[-1]), known)}"
+        word = str(path[-1])
+        return (
+            path,
+            f"unknown key{closest(word if word in known else OTHER_NAMES.get(word, word), known)}",
+        )
     if kind == "missing":
         return path, "is missing; add it"
     if kind == "value_error":

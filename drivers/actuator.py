@@ -8,6 +8,7 @@ anyone but drivers.gate.
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ State = Mapping[str, float | str]
 """Target -> its number in the point's wire unit, or why it has none."""
 
 
-class Actuator:
+class Actuator(ABC):
     """The driver of one such system. Subclasses are the adapters."""
 
     about: ClassVar[str]  # what a target's name looks like
@@ -34,25 +35,25 @@ class Actuator:
 
     # -- what an adapter says
 
+    @abstractmethod
     async def fetch(self, targets: Sequence[str]) -> State:
         """What each target is set to now. Raises DriverError when the system does not answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(self, values: Mapping[str, float]) -> Sequence[tuple[str, tuple[str, ...]]]:
         """The steps that set targets to raw values: (what is done, whose targets), in their order.
 
         Raises Refused for a value that a target can't take. Nothing is sent.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def perform(self, step: str, values: Mapping[str, float]) -> None:
         """Do one step of the plan. Raises NotSent, Refused or Transient."""
-        raise NotImplementedError
 
-    async def connect(self) -> None:
+    async def connect(self) -> None:  # noqa: B027  one without a session has nothing to do
         """Prepare; nothing is sent."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """Let go."""
 
     # -- the contract

@@ -11,37 +11,23 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from config.site import Device
-from drivers.actuator import Actuator, State
+from drivers.actuator import State
 from drivers.contract import Refused, Transient
-from drivers.http_json import HttpJson
-
-MOST_BYTES = 4 * 1024 * 1024  # /runtime lists every key
+from drivers.http_actuator import HttpActuator
 
 
-class EnvoyDriver(Actuator):
+class EnvoyDriver(HttpActuator):
     """See drivers.contract.Driver."""
 
     about: ClassVar[str] = "a runtime key, such as routing.llm.pool_a"
-
-    def __init__(self, device: Device, environ: Mapping[str, str]) -> None:
-        super().__init__(device, environ)
-        self._http = HttpJson(device, environ, MOST_BYTES)
-
-    async def connect(self) -> None:
-        """Nothing is sent."""
-        self._http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self._http.close()
+    most_bytes: ClassVar[int] = 4 * 1024 * 1024  # /runtime lists every key
 
     async def fetch(self, targets: Sequence[str]) -> State:
         """The final values of the keys, over all layers."""
-        told = await self._http.get("/runtime")
+        told = await self.http.get("/runtime")
         entries = told.get("entries") if isinstance(told, dict) else None
         if not isinstance(entries, dict):
-            self._http.fail(Transient, "GET /runtime: no entries; is this Envoy's admin port?")
+            self.http.fail(Transient, "GET /runtime: no entries; is this Envoy's admin port?")
         return {target: _weight(entries.get(target)) for target in targets}
 
     def plan(self, values: Mapping[str, float]) -> Sequence[tuple[str, tuple[str, ...]]]:
@@ -54,9 +40,9 @@ class EnvoyDriver(Actuator):
 
     async def perform(self, step: str, values: Mapping[str, float]) -> None:
         """Envoy answers 503 where it has no admin layer: nothing was changed then, too."""
-        said = await self._http.send("POST", step.removeprefix("POST "))
+        said = await self.http.send("POST", step.removeprefix("POST "))
         if said.strip() != b"OK":
-            self._http.fail(Transient, f"{step}: {said[:100]!r}")
+            self.http.fail(Transient, f"{step}: {said[:100]!r}")
 
 
 def _weight(entry: object) -> float | str:

@@ -40,7 +40,7 @@ class HttpJson:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                connector=aiohttp.TCPConnector(limit=1, force_close=True, ssl=self._tls()),
+                connector=aiohttp.TCPConnector(limit=1, force_close=True, ssl=tls_of(self._device)),
             )
             # aiohttp repeats a PUT by itself when the peer hangs up; there is no public switch
             self._session._retry_connection = False
@@ -114,16 +114,21 @@ class HttpJson:
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        if self._device.tls is None:
-            return True
-        try:
-            context = ssl.create_default_context(cafile=self._device.tls.ca_file)
-            if self._device.tls.cert_file and self._device.tls.key_file:
-                context.load_cert_chain(self._device.tls.cert_file, self._device.tls.key_file)
-        except OSError as error:  # ssl.SSLError is one
-            raise Permanent(f"device {self._device.id}: tls: {error}; check the files") from error
-        return context
+
+def tls_of(device: Device) -> ssl.SSLContext | bool:
+    """What verifies an https device: its `tls`, else the host's own authorities (True).
+
+    Raises Permanent for files that can't be used.
+    """
+    if device.tls is None:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=device.tls.ca_file)
+        if device.tls.cert_file and device.tls.key_file:
+            context.load_cert_chain(device.tls.cert_file, device.tls.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise Permanent(f"device {device.id}: tls: {error}; check the files") from error
+    return context
 
 
 def strict(body: bytes) -> Any:

@@ -16,12 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from config.site import Device
-from drivers.actuator import Actuator, State, on_or_off
+from drivers.actuator import State, on_or_off
 from drivers.contract import Permanent, Refused, Transient
-from drivers.http_json import HttpJson
+from drivers.http_actuator import HttpActuator
 
-MOST_BYTES = 1024 * 1024
 _KUEUE = "/apis/kueue.x-k8s.io/v1beta1"
 _WORD = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")  # RFC 1123 subdomain
 
@@ -44,22 +42,11 @@ _KINDS = {
 }  # fmt: skip
 
 
-class KubernetesDriver(Actuator):
+class KubernetesDriver(HttpActuator):
     """See drivers.contract.Driver. Raises Permanent for a name that is none of the above."""
 
     about: ClassVar[str] = "clusterqueue/NAME, localqueue/NAMESPACE/NAME or job/NAMESPACE/NAME"
-
-    def __init__(self, device: Device, environ: Mapping[str, str]) -> None:
-        super().__init__(device, environ)
-        self._http = HttpJson(device, environ, MOST_BYTES)
-
-    async def connect(self) -> None:
-        """Nothing is sent."""
-        self._http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self._http.close()
+    most_bytes: ClassVar[int] = 1024 * 1024
 
     async def fetch(self, targets: Sequence[str]) -> State:
         """One GET a target; one that is not there is missing, and the others are told."""
@@ -67,7 +54,7 @@ class KubernetesDriver(Actuator):
         for target in targets:
             kind, path = self._where(target)
             try:
-                found = await self._http.get(path)
+                found = await self.http.get(path)
             except Permanent as error:
                 if "404" not in str(error):
                     raise
@@ -75,7 +62,7 @@ class KubernetesDriver(Actuator):
                 continue
             spec = found.get("spec") if isinstance(found, dict) else None
             if not isinstance(spec, dict):
-                self._http.fail(Transient, f"GET {path}: no spec")
+                self.http.fail(Transient, f"GET {path}: no spec")
             state[target] = _admission(kind, spec)
         return state
 
@@ -94,7 +81,7 @@ class KubernetesDriver(Actuator):
             kind, path = self._where(target)
             wanted = kind.admitted if on_or_off(target, raw) else kind.held
             patch = {"spec": {kind.field: wanted}}
-            await self._http.send("PATCH", path, patch, "application/merge-patch+json")
+            await self.http.send("PATCH", path, patch, "application/merge-patch+json")
 
     def _where(self, target: str) -> tuple[_Kind, str]:
         name, *rest = target.split("/")

@@ -18,6 +18,7 @@ from config.secrets import SecretError, resolve
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
 from drivers.contract import Permanent, Refused, Transient
+from drivers.http_json import tls_of
 from drivers.judge import judge_of
 from drivers.prometheus_text import MAX_SERIES, Labels, Samples, TextReader
 from drivers.prometheus_window import NoValue, Quantile, Rate, edge_problem
@@ -79,7 +80,7 @@ class PrometheusDriver:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self.device.timeout_s),
-            connector=aiohttp.TCPConnector(limit=1),
+            connector=aiohttp.TCPConnector(limit=1, ssl=tls_of(self.device)),
         )
 
     async def close(self) -> None:

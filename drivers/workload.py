@@ -65,8 +65,12 @@ class WorkloadDriver:
 
         Raises Transient as soon as a part of several has been written and another has not.
         """
+        bodies = self._bodies(values)
+        if self.device.dry_run:
+            told = "; ".join(f"PUT /workload/{knob} {body}" for knob, body in bodies.items())
+            raise Refused(f"device {self.device.id}: dry_run: would do: {told}")
         done: list[str] = []
-        for knob, body in self._bodies(values).items():
+        for knob, body in bodies.items():
             try:
                 await self._http.send("PUT", f"/workload/{knob}", body)
             except (NotSent, Refused) as error:

@@ -47,6 +47,11 @@ def test_what_fits(name: str, tmp_path: Path) -> None:
 
 
 BAD = {
+    'protocol = "modbus-rtu"\nserial = { path = "/dev/ttyS0", device = "/dev/ttyS0" }\n'
+    + POINT: "did you mean 'path'",
+    'protocol = "modbus-rtu"\nserial = { path = "/dev/ttyS0", baudrate = 9600 }\n'
+    + POINT: "did you mean 'baud'",
+    'protocol = "prometheus"\nurl = "http://h"\nprofile = "vllm"\ntls = { ca_file = "a" }\n': "write https",
     'protocol = "modbus-tcp"\nhost = "h"\ndry_run = false\n' + POINT: "has no dry run",
     'protocol = "slurm"\nurl = "http://h"\n' + NAMED: "spoken to on this host",
     'protocol = "nvml"\nprogram = "scontrol"\n' + NAMED: "program: belongs to slurm",

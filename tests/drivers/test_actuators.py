@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from config.addresses import NamedAddress
+from config.loader import load_site
 from config.secrets import SecretRef
 from control.types import Quality
 from drivers.actuator import Actuator
@@ -349,5 +350,16 @@ async def test_a_dry_run_sends_nothing_and_says_what_it_would_do(
     assert nvml.limits == {"0": 700_000, "GPU-1": 700_000}
 
 
-def test_nothing_is_armed_by_default() -> None:
-    assert device([], "envoy").dry_run
+def test_nothing_is_armed_by_default(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    point = '  [[device.point]]\n  id = "a"\n  quantity = "traffic_share_pct"\n  name = "k"\n  row = "A"\n'
+    file.write_text(
+        'config_version = 1\n[site]\nid = "t"\n[[row]]\nid = "A"\nracks = ["A01"]\n'
+        f'[[device]]\nid = "e"\nprotocol = "envoy"\nurl = "http://10.0.0.1:9901"\n{point}'
+        '[[device]]\nid = "r"\nprotocol = "workload-http"\nurl = "http://10.0.0.1:8800"\n'
+    )
+    envoy, own_router = load_site(file, {}).devices
+    assert envoy.dry_run
+    assert (
+        not own_router.dry_run
+    )  # it is Skadi's own contract: modes, arming and commissioning hold it

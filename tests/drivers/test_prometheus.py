@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from config.addresses import MetricAddress
+from config.links import TlsSection
 from config.secrets import SecretRef
 from config.site import Device, Point
 from control.types import Quality, Reading
@@ -18,13 +21,16 @@ from drivers.contract import Permanent, Refused, Transient
 from drivers.prometheus import MAX_BYTES, Metric, PrometheusDriver
 from drivers.prometheus_text import TextReader
 from drivers.prometheus_window import NoValue, Quantile, Rate, edge_problem, quantile_of
+from tests.certs import Certificates
 from tests.drivers import make
 
 EDGES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @asynccontextmanager
-async def serve(answer: list[bytes]) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def serve(
+    answer: list[bytes], context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A raw TCP server: sends `answer[0]` to each request and closes. Yields URL and requests."""
     asked: list[bytes] = []
 
@@ -40,10 +46,10 @@ async def serve(answer: list[bytes]) -> AsyncIterator[tuple[str, list[bytes]]]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}/metrics", asked
+        yield f"http{'s' if context else ''}://127.0.0.1:{port}/metrics", asked
     finally:
         server.close()
 
@@ -191,6 +197,28 @@ async def test_the_token_goes_out_and_never_into_messages() -> None:
         await driver.close()
     with pytest.raises(Permanent, match="TOKEN"):
         await PrometheusDriver(with_token, {}).connect()
+
+
+async def test_https_is_believed_only_where_its_authority_is_named(tmp_path: Path) -> None:
+    certs = Certificates(tmp_path)
+    server, client = certs.issue("exporter", "127.0.0.1"), certs.issue("agent", "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certs.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(server, certs.key_of(server))
+    tls = TlsSection(ca_file=certs.ca, cert_file=client, key_file=certs.key_of(client))
+    async with serve([http(GOOD)], context) as (url, asked):
+        driver = PrometheusDriver(device(url, [gauge()], tls=tls), {})
+        (reading,) = await driver.read(1.0)
+        assert reading.quality is Quality.GOOD
+        await driver.close()
+        stranger = PrometheusDriver(device(url, [gauge()]), {})
+        with pytest.raises(Transient):
+            await stranger.read(1.0)
+        await stranger.close()
+        assert len(asked) == 1
+    nowhere = device(url, [gauge()], tls=TlsSection(ca_file=str(tmp_path / "no.pem")))
+    with pytest.raises(Permanent, match="tls"):
+        await PrometheusDriver(nowhere, {}).connect()
 
 
 async def test_metrics_are_read_only() -> None:

@@ -33,6 +33,7 @@ def router(url: str, **more: object) -> Device:
         point(knob, WorkloadAddress(knob), knob, writable=writable(0, 120))  # type: ignore[arg-type]
         for knob in ("batch_window_ms", "admission_pct")
     ]
+    more.setdefault("dry_run", False)
     return device(points, "workload-http", host="", url=url, **more)
 
 
@@ -122,3 +123,12 @@ async def test_a_knob_the_router_lacks_is_missing() -> None:
         readings = await driver.read(0)
         assert [r.value for r in readings] == [100.0, None, None, None]
         assert [r.quality for r in readings[1:]] == [Quality.MISSING, Quality.BAD, Quality.MISSING]
+
+
+async def test_a_dry_run_sends_nothing_and_says_what_it_would_do() -> None:
+    async with RouterPeer() as peer:
+        driver = WorkloadDriver(router(peer.url, dry_run=True), {})
+        with pytest.raises(Refused, match="dry_run: would do: PUT /workload/batch_window_ms"):
+            await driver.write_raw({"d/batch_window_ms": 30.0})
+        await driver.close()
+        assert peer.requests == []
