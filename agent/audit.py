@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from agent.journal import copy_path
+from agent.journal import copy_path, unseal_all
 from agent.sealed import GENESIS, link, read_sealed, unseal
 from drivers.gate import JournalError
 
@@ -55,18 +55,22 @@ def read_kept(path: Path, key: str) -> Any:
     try:
         with _connect(path) as db:
             row = db.execute("SELECT body FROM kept WHERE key = ?", (key,)).fetchone()
-        return unseal(row[0]) if row else None
+        return unseal(row[0], key) if row else None
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise JournalError(f"{path}: {error}: try  skadi audit verify") from error
 
 
 def verify(path: Path) -> str | None:
-    """Follow the hash chain to its end. Returns what does not fit, or None."""
+    """Follow the hash chain to its end, and look at every seal. Returns what does not fit, or None."""
     try:
         with _connect(path) as db:
             if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 return f"the file is damaged: {found}"
-            return _chain(db, read_sealed(copy_path(path)))
+            unseal_all(db)
+            copy = read_sealed(copy_path(path))
+            if not copy and copy_path(path).exists():
+                return f"{copy_path(path).name}, the second copy, is damaged"
+            return _chain(db, copy)
     except (sqlite3.Error, ValueError, TypeError) as error:
         return f"the file can't be read: {error}"
 

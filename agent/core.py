@@ -268,7 +268,7 @@ class Agent:
     async def _apply(self, permit: Permit, snapshot: Snapshot) -> None:
         proposal = permit.proposal
         written = frozenset(c.point for c in proposal.changes)
-        self.control = leases.reserved(self._case(snapshot), permit)
+        self.control = leases.reserved(self._case(self.snapshot()), permit)  # others took time
         self.control = replace(self.control, busy=self.control.busy | written)
         try:
             outcomes, undo = await self.executor.apply(permit)
@@ -335,7 +335,7 @@ class Agent:
     def _say_denied(self, denial: Denial, snapshot: Snapshot) -> None:
         proposal = denial.proposal
         detail = _about(proposal) | {"rule": denial.rule, "numbers": denial.numbers}
-        if denial.rule == "mode":
+        if denial.rule == "mode" and self.listeners:
             rest = objections(self._case(snapshot), proposal)
             detail["would"] = not [r for r in rest if not r.startswith("mode")]
         log.debug("denied", **detail)

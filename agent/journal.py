@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS held (point TEXT PRIMARY KEY, device TEXT NOT NULL, b
 CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
+_SEALED = """
+SELECT point, body FROM held UNION ALL SELECT id, body FROM device UNION ALL SELECT key, body FROM kept
+UNION ALL SELECT point, '' FROM held WHERE device NOT IN (SELECT id FROM device)
+"""
 RESERVE_BYTES = 1 << 20
 LATCHES = frozenset({"overridden", "mismatch"})
 _LATCH = "latch:"
@@ -51,6 +55,12 @@ Stamp = Callable[[], tuple[str, float] | None]
 def copy_path(path: Path) -> Path:
     """Where the second copy of a journal lies."""
     return path.with_suffix(".copy.json")
+
+
+def unseal_all(db: sqlite3.Connection) -> None:
+    """Look at every seal. Raises ValueError where one is broken, or a held point has no device."""
+    for place, body in db.execute(_SEALED):
+        unseal(body, place)
 
 
 class Journal:
@@ -86,9 +96,7 @@ class Journal:
             raise sqlite3.DatabaseError(found)
         last = self._db.execute("SELECT seq, hash FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
         self._last: tuple[int, str] = (last[0], last[1]) if last else (0, GENESIS)
-        for table in ("held", "device", "kept"):
-            for (body,) in self._db.execute(f"SELECT body FROM {table}"):
-                unseal(body)
+        unseal_all(self._db)
 
     def _set_aside(self, error: Exception) -> None:
         """Keep the corrupt file for people to look at, and begin a new one."""
@@ -105,19 +113,19 @@ class Journal:
         if self.salvaged is None and copy.get("seq", 0) <= self._last[0]:
             return
         for point, (device, lease) in copy.get("held", {}).items():
-            doubt = Lease(**{**unseal(lease), "certain": False})
+            doubt = Lease(**{**unseal(lease, point), "certain": False})
             self._hold(device, copy["devices"][device], [doubt])
             log.warning("held setpoint taken from the second copy", point=point)
 
     def _spec(self, device: Device) -> str:
         known = self._specs.get(device.id)
         if known is None or known[0] is not device:
-            known = self._specs[device.id] = (device, seal(device_to_json(device)))
+            known = self._specs[device.id] = (device, seal(device_to_json(device), device.id))
         return known[1]
 
     def _hold(self, device: str, spec: str, leases: Iterable[Lease]) -> None:
         self._db.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (device, spec))
-        rows = [(x.point, device, seal(x)) for x in leases]
+        rows = [(x.point, device, seal(x, x.point)) for x in leases]
         self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", rows)
 
     def intend(
@@ -180,17 +188,17 @@ class Journal:
 
     def _update(self, lease: Lease) -> None:
         sql = "UPDATE held SET body = ? WHERE point = ?"
-        self._db.execute(sql, (seal(lease), lease.point))
+        self._db.execute(sql, (seal(lease, lease.point), lease.point))
 
     def held(self) -> dict[str, Lease]:
         """The setpoints that may stand on a device because of us, by point."""
-        rows = self._query("SELECT body FROM held ORDER BY point")
-        return {lease.point: lease for (body,) in rows for lease in [Lease(**unseal(body))]}
+        rows = self._query("SELECT point, body FROM held ORDER BY point")
+        return {point: Lease(**unseal(body, point)) for point, body in rows}
 
     def devices(self) -> dict[str, Device]:
         """The devices that held setpoints live on, rebuilt from the journal alone."""
         rows = self._query("SELECT id, body FROM device WHERE id IN (SELECT device FROM held)")
-        return {name: device_from_json(unseal(body)) for name, body in rows}
+        return {name: device_from_json(unseal(body, name)) for name, body in rows}
 
     def latest(self, kind: str, limit: int) -> list[dict[str, Any]]:
         """The last entries of one kind, newest first."""
@@ -201,7 +209,7 @@ class Journal:
     def latched(self) -> dict[str, dict[str, Any]]:
         """Why a point is no longer ours, by point: the receipt that said so."""
         rows = self._query("SELECT key, body FROM kept WHERE key LIKE ?", f"{_LATCH}%")
-        return {key.removeprefix(_LATCH): unseal(body) for key, body in rows}
+        return {key.removeprefix(_LATCH): unseal(body, key) for key, body in rows}
 
     def resume(self, now_s: float, point: str, who: Mapping[str, Any]) -> None:
         """A person takes a latched point up again."""
@@ -214,25 +222,21 @@ class Journal:
         self._transact(lambda: self._put(key, value))
 
     def _put(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, seal(value)))
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (key, seal(value, key)))
 
     def kept(self, key: str) -> Any:
         """Return a value stored with `keep`, or None."""
         rows = self._query("SELECT body FROM kept WHERE key = ?", key)
-        return unseal(rows[0][0]) if rows else None
+        return unseal(rows[0][0], key) if rows else None
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
 
     def _append(
-        self,
-        now_s: float,
-        kind: str,
-        body: Mapping[str, Any],
-        also: Callable[[], object] | None,
-        copy: bool = False,
-    ) -> int:
+        self, now_s: float, kind: str, body: Mapping[str, Any],
+        also: Callable[[], object] | None, copy: bool = False,
+    ) -> int:  # fmt: skip
         """Append one entry and what goes with it, as one durable transaction."""
         text, seq = strict_json(body), self._last[0] + 1
         new_hash = link(self._last[1], seq, now_s, kind, text)

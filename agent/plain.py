@@ -47,9 +47,9 @@ def plain(value: object, depth: int = _DEPTH) -> Any:
 def strict_json(value: object) -> str:
     """`value` as one line of strict JSON."""
     try:  # most values need no copy first
-        return json.dumps(value, default=_known, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(value)
     except (ValueError, TypeError, RecursionError):  # not finite, no name for a key, endless
-        return json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(plain(value))
 
 
 def _known(value: object) -> Any:
@@ -57,3 +57,6 @@ def _known(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in fields(value)}
     return plain(value)
+
+
+_ENCODER = json.JSONEncoder(default=_known, allow_nan=False, separators=(",", ":"))

@@ -24,18 +24,18 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def seal(value: Any) -> str:
-    """A value with its checksum: SQLite has none of its own."""
+def seal(value: Any, place: str = "") -> str:
+    """A value with its checksum before it, bound to its place: SQLite has none of its own."""
     text = strict_json(value)
-    return strict_json([_sha256(text), text])
+    return f"{_sha256(place + text)} {text}"
 
 
-def unseal(sealed: str) -> Any:
-    """The value behind a seal. Raises ValueError when it is not what was sealed."""
-    found = json.loads(sealed)
-    if not isinstance(found, list) or len(found) != 2 or _sha256(str(found[1])) != found[0]:
+def unseal(sealed: str, place: str = "") -> Any:
+    """The value behind a seal. Raises ValueError when it is not what was sealed there."""
+    checksum, _, text = str(sealed).partition(" ")
+    if _sha256(place + text) != checksum:
         raise ValueError("a stored value does not fit its checksum")
-    return json.loads(found[1])
+    return json.loads(text)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def replace_durably(path: Path, text: str) -> None:
     """Replace a file's content: all of it or nothing, whatever is cut off. Raises OSError."""
-    new = path.with_suffix(".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
+    new = str(path.with_suffix(".new"))
+    with open(new, "wb") as file:  # plain names: this comes before every write to a device
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    new.replace(path)
+    os.replace(new, path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

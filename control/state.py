@@ -32,10 +32,14 @@ class Spent:
         return self.count if now_s - self.since_s < DAY_S else 0
 
     def again(self, now_s: float, counts: bool = True) -> "Spent":
-        """The budget after one more change; giving back starts an interval but does not count."""
+        """The budget after one more change; giving back starts an interval but does not count.
+
+        An interval never begins earlier than it did: who books late may know an older time.
+        """
+        last_s = max(now_s, self.last_s)
         if now_s - self.since_s < DAY_S:
-            return Spent(now_s, self.since_s, self.count + counts)
-        return Spent(now_s, now_s, int(counts))
+            return Spent(last_s, self.since_s, self.count + counts)
+        return Spent(last_s, now_s, int(counts))
 
 
 NEVER = Spent(-float("inf"), -float("inf"))

@@ -6,7 +6,9 @@ Prints what was tried and every promise that was broken; ends with 1 when one wa
 """
 
 import argparse
+import gc
 import json
+import logging
 import os
 import sys
 import time
@@ -47,13 +49,24 @@ class Sum:
         self.broken += bool(found.broken)
 
 
-def quiet() -> None:
+def quiet(for_good: bool = False) -> None:
     """Nothing is logged: a campaign's agents live through more than anybody would read."""
 
     def drop(*_: object) -> None:
         raise structlog.DropEvent
 
-    structlog.configure(processors=[drop])  # type: ignore[list-item]
+    structlog.configure(
+        processors=[drop],  # type: ignore[list-item]
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=for_good,
+    )
+
+
+def _worker() -> None:
+    quiet(for_good=True)
+    gc.collect()
+    gc.freeze()  # what was imported stays: not looked through again and again
+    gc.set_threshold(50_000)
 
 
 def memory() -> str | None:
@@ -73,7 +86,7 @@ def run(
     """The scenarios of seeds first..first+scenarios-1, as they end, until the time is up."""
     tasks = ((seed, ticks, memory()) for seed in range(first, first + scenarios))
     end_s = time.monotonic() + budget_s
-    with get_context("spawn").Pool(jobs, initializer=quiet) as pool:
+    with get_context("spawn").Pool(jobs, initializer=_worker) as pool:
         while batch := list(islice(tasks, 50 * jobs)):
             yield from pool.imap_unordered(_one, batch, chunksize=5)
             if time.monotonic() > end_s:

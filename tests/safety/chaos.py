@@ -19,16 +19,17 @@ from control import endings, interlocks, leases
 from control.decide import Decision
 from control.guardrails import judge
 from control.modes import Event
-from control.types import Change, Effect, Kind, Proposal
+from control.types import Change, Effect, Kind, Proposal, Snapshot
 from drivers.gate import JournalError
 from tests.safety.checkers import wire
-from tests.safety.checkers.field import Wrote
+from tests.safety.checkers.field import Field, Wrote
 from tests.safety.world import INTERVAL_S, World, make_site
 
 TICK_S = 10.0
 RELEASE_S = 60.0
 SITE = make_site()
 KNOBS = tuple(SITE.writable_points)
+SCOPES = {k: frozenset(("hall", f"row:{SITE.points[k].row}")) for k in KNOBS}
 HOST = Caller("ann", "cli", "engineer")
 INLETS = tuple(k for k, p in SITE.points.items() if p.quantity == "inlet_c")
 NUMBERS = (math.nan, math.inf, -math.inf, 0.0, -1.0, 65_535.0, -32_768.0, 1e300, 5e-324)
@@ -78,14 +79,10 @@ class Shadow:
 
     def may(self, key: str) -> bool:
         """Whether this knob may be written for a loop."""
-        row = SITE.points[key].row
-        scopes = {"hall", f"row:{row}"}
-        return (
-            self.closed
-            and not self.killed
-            and bool(scopes & self.armed)
-            and not scopes & self.barred
-        )
+        if self.killed or not self.closed:
+            return False
+        scopes = SCOPES[key]
+        return not (scopes.isdisjoint(self.armed) or scopes & self.barred)
 
 
 @dataclass(slots=True)
@@ -122,6 +119,7 @@ class Scenario:
         self.agent = self._start()
 
     def _start(self) -> Rogue:
+        self.dead = False
         agent = self.world.start(Rogue)
         assert isinstance(agent, Rogue)
         agent.wanted = self._wanted
@@ -129,11 +127,16 @@ class Scenario:
 
     def _pause(self, device: str, act: str) -> None:
         """While a device is talked to, time passes, processes die, and operators act."""
+        if self.dead:
+            raise Crash("what else was running in the process")
         if self.random.random() < self.slow:
             self.world.clock.advance(self.random.choice((0.5, 3.0, 25.0)))
         # What a lying device made of a write can't be told from an operator's value by an agent
-        # that died before it looked.
-        if self.random.random() < self.fatal and not self.world.fields[device].lies:
+        # that died before it looked, whichever device it was busy with: P4 wants it given back,
+        # P9 says that "a value set at the device is yielded to", and P9 wins.
+        blind = any(f.unproven for f in self.world.fields.values())
+        if self.random.random() < self.fatal and not self.world.fields[device].lies and not blind:
+            self.dead = True
             raise Crash(f"{device} {act}")
         # A register that an operator changes just now can't be told from a device that lies.
         slots = all(c.slots is not None for c in self.world.fields[device].cells.values())
@@ -143,17 +146,18 @@ class Scenario:
     # -- what the rogue wants
 
     def _wanted(self, agent: Agent, cycle: str) -> list[Proposal]:
+        snapshot = agent.snapshot()
         return [
-            self._proposal(agent, f"{cycle}-{i}")
+            self._proposal(snapshot, f"{cycle}-{i}")
             for i in range(self.random.choice((0, 1, 1, 2, 4)))
         ]
 
-    def _proposal(self, agent: Agent, name: str) -> Proposal:
+    def _proposal(self, snapshot: Snapshot, name: str) -> Proposal:
         r = self.random
         keys = r.sample(KNOBS, r.choice((1, 1, 1, 2, 3)))
         if r.random() < 0.02:
             keys.append(r.choice((*INLETS, "no/such", keys[0])))
-        changes = tuple(self._change(agent, k) for k in keys)
+        changes = tuple(self._change(snapshot, k) for k in keys)
         kind = Kind.PROTECTIVE if r.random() < 0.25 else Kind.NORMAL
         effect = (
             Effect(inlet_c=r.choice((0.0, 0.2, -1.0, math.nan)), inlet_sigma_k=0.1)
@@ -165,9 +169,9 @@ class Scenario:
         return Proposal(name, r.choice(("fast", "slow")), "rogue", changes, "mischief", kind,
                         "hall", effect, now_s + lease_s)  # fmt: skip
 
-    def _change(self, agent: Agent, key: str) -> Change:
+    def _change(self, snapshot: Snapshot, key: str) -> Change:
         r, point = self.random, SITE.points.get(key)
-        old = agent.snapshot().value(key)
+        old = snapshot.value(key)
         bounds = point.writable if point is not None else None
         if bounds is None or r.random() < 0.05:
             return Change(key, r.choice((old, None, 0.0, 20.0)), r.choice(NUMBERS))
@@ -218,6 +222,7 @@ class Scenario:
         value: float | None = round(self.random.uniform(bounds.min, bounds.max), 2)
         if field_.cells[key].slots and 8 in (field_.cells[key].slots or {}):
             value = None
+            self._unnoticed(field_, key)
         elif field_.cells[key].slots is not None or abs(value - field_.cells[key].value) > 0.05:
             self._theirs(device, key)  # the very value that a register holds tells nobody anything
         field_.operator(key, value)
@@ -227,7 +232,16 @@ class Scenario:
         gate_held = self.agent.executor.held
         for key in self.world.fields[device].cells:
             if key in gate_held and only in (None, key) and gate_held[key].certain:
+                if key not in self.theirs:
+                    self.world.fields[device].seen.discard(key)
                 self.theirs.setdefault(key, len(self.world.log))
+
+    def _unnoticed(self, field_: Field, key: str) -> None:
+        """P9 is about a value that stands. One that came and went while nothing could be read, and
+        left our slot as it was, has left nothing to yield to."""
+        slots = field_.cells[key].slots or {}
+        if key not in field_.seen and SITE.device[field_.name].write_priority in slots:
+            self.theirs.pop(key, None)
 
     def _sense(self) -> None:
         r, now_s = self.random, self.world.clock.boot_s()

@@ -1,9 +1,10 @@
 """Mutation testing of the safety layer: every operator, comparison, constant and condition, one by one.
 
-    python -m tests.safety.mutation [--sample 150 --seed 0] [--file control/modes.py]
+    python -m tests.safety.mutation [--sample 150 --seed 0] [--file control/modes.py] [--state FILE]
 
 A mutant is one change of a file's syntax tree. It is tried in a forked process that has pytest
-and all libraries loaded, against the fast tests of that file. One that no test notices survives,
+and all libraries loaded, against the fast tests of that file that reach the changed lines. With
+--state, what was tried on the same files is not tried again. One that no test notices survives,
 and must be listed in equivalents.toml with the reason why it changes nothing; an entry there that
 fits no mutant, or one that is killed after all, is an error. Ends with 1 on any of these.
 """
@@ -11,9 +12,11 @@ fits no mutant, or one that is killed after all, is an error. Ends with 1 on any
 import argparse
 import ast
 import copy
+import hashlib
 import importlib.abc
 import importlib.util
 import io
+import json
 import os
 import shutil
 import signal
@@ -21,13 +24,15 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
+
+import coverage
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENTS = Path(__file__).with_name("equivalents.toml")
@@ -61,6 +66,12 @@ class Mutant:
     change: str
     number: int  # of the node in the tree, and of the change at it
     kind: int
+    last: int  # line of the statement's end
+
+    @property
+    def key(self) -> str:
+        """How a state file calls it."""
+        return f"{self.number}.{self.kind}"
 
     @property
     def name(self) -> str:
@@ -144,8 +155,10 @@ def mutants(file: str) -> list[Mutant]:
     for number, node in enumerate(nodes(ast.parse(text))):
         for kind, (change, act) in enumerate(changes_of(node)):
             if act is not None:
-                line = node.lineno  # type: ignore[attr-defined]
-                found.append(Mutant(file, line, lines[line - 1].strip(), change, number, kind))
+                line, last = node.lineno, node.end_lineno or 0  # type: ignore[attr-defined]
+                found.append(
+                    Mutant(file, line, lines[line - 1].strip(), change, number, kind, last)
+                )
     return found
 
 
@@ -176,13 +189,54 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.text, self.file, "exec"), module.__dict__)
 
 
-def survives(file: str, text: str, folder: Path) -> bool:
-    """Try a text of a file in a forked process: True when no test notices it."""
+class Reached:
+    """A plugin of pytest's: which test function reaches which lines of a file."""
+
+    def __init__(self, file: str) -> None:
+        self.cov = coverage.Coverage(data_file=None, config_file=False, include=[str(ROOT / file)])
+        self.file = str(ROOT / file)
+        self.cov.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.cov.switch_context(nodeid.partition("[")[0])
+
+    def pytest_runtest_logfinish(self) -> None:
+        self.cov.switch_context("")
+
+    def lines(self) -> dict[str, list[str]]:
+        """line -> the tests; "" among them where importing reaches it."""
+        self.cov.stop()
+        found = self.cov.get_data().contexts_by_lineno(self.file)
+        return {str(line): sorted(tests) for line, tests in found.items()}
+
+
+def reaching(file: str, folder: Path) -> dict[int, list[str]]:
+    """line -> the test functions that reach it. Raises SystemExit when the tests are red."""
+    told = folder / "reached.json"
+    if not survives(file, (ROOT / file).read_text(encoding="utf-8"), folder / "sound", told=told):
+        raise SystemExit(f"mutation: the tests of {file} are red without any mutant")
+    found: dict[str, list[str]] = json.loads(told.read_text(encoding="utf-8"))
+    return {int(line): tests for line, tests in found.items()}
+
+
+def tests_of(mutant: Mutant, reached: dict[int, list[str]]) -> list[str]:
+    """The tests that reach any line of a mutant; all of its file's where importing does, or none."""
+    tests = {t for n in range(mutant.line, mutant.last + 1) for t in reached.get(n, ())}
+    return sorted(tests) if tests and "" not in tests else []
+
+
+def survives(
+    file: str, text: str, folder: Path, tests: Sequence[str] = (), told: Path | None = None
+) -> bool:
+    """Try a text of a file in a forked process: True when no test notices it.
+
+    tests: all of the file's by default. told: where to say which test reaches what.
+    """
     pid = os.fork()
     if pid == 0:
         code = BROKEN
         try:
-            code = _child(file, text, folder)
+            code = _child(file, text, folder, tests, told)
         finally:
             os._exit(code)
     end_s = time.monotonic() + LIMIT_S
@@ -198,16 +252,48 @@ def survives(file: str, text: str, folder: Path) -> bool:
     return False
 
 
-def _child(file: str, text: str, folder: Path) -> int:
+def _child(file: str, text: str, folder: Path, only: Sequence[str], told: Path | None) -> int:
     import pytest
 
     name = file.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Planted(name, ROOT / file, text))
-    tests = [str(ROOT / "tests/safety" / t) for t in TESTED[file]]
+    tests = [str(ROOT / t) for t in only or [f"tests/safety/{t}" for t in TESTED[file]]]
+    watching = [Reached(file)] if told else []
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={folder}", "--timeout=20",
                "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        return int(pytest.main([*options, *tests]))
+        code = int(pytest.main([*options, *tests], plugins=watching))
+    if told:
+        told.write_text(json.dumps(watching[0].lines()), encoding="utf-8")
+    return code
+
+
+class State:
+    """What was tried on files and tests as they are now: key of a mutant -> whether it survived."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        there = path is not None and path.exists()
+        self._all = json.loads(path.read_text(encoding="utf-8")) if path and there else {}
+        self._name: dict[str, str] = {}
+
+    def of(self, file: str) -> dict[str, bool]:
+        """The results of a file."""
+        if file not in self._name:
+            parts = [
+                ROOT / file,
+                Path(__file__),
+                *(ROOT / "tests/safety" / t for t in TESTED[file]),
+            ]
+            digest = hashlib.sha256(b"\0".join(p.read_bytes() for p in parts)).hexdigest()[:16]
+            self._name[file] = f"{file} {digest}"
+        found: dict[str, bool] = self._all.setdefault(self._name[file], {})
+        return found
+
+    def save(self) -> None:
+        """Keep it, where there is a file."""
+        if self._path is not None:
+            self._path.write_text(json.dumps(self._all), encoding="utf-8")
 
 
 def preload() -> None:
@@ -237,6 +323,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="mutation", description=__doc__)
     p.add_argument("--sample", type=int, default=0, help="so many at random; 0: all")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--state", type=Path, metavar="FILE")
     p.add_argument("--file", action="append", choices=list(TESTED), default=[])
     a = p.parse_args(argv)
     every = [m for f in a.file or TESTED for m in mutants(f)]
@@ -246,16 +333,17 @@ def main(argv: list[str] | None = None) -> int:
               for n in some if (f, n) not in names]  # fmt: skip
     chosen = Random(a.seed).sample(every, min(a.sample, len(every))) if a.sample else every
     preload()
-    began_s, survivors, listed = time.monotonic(), 0, 0
+    began_s, survivors, listed, state = time.monotonic(), 0, 0, State(a.state)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        for file in sorted({m.file for m in chosen}):
-            text = (ROOT / file).read_text(encoding="utf-8")
-            if not survives(file, text, Path(name) / "sound"):
-                raise SystemExit(f"mutation: the tests of {file} are red without any mutant")
+        reached = {f: reaching(f, Path(name)) for f in sorted({m.file for m in chosen})}
         for number, mutant in enumerate(chosen):
-            folder = Path(name) / str(number)
+            folder, done = Path(name) / str(number), state.of(mutant.file)
             reason = known.get(mutant.file, {}).get(mutant.name)
-            if survives(mutant.file, mutated(mutant), folder):
+            if mutant.key not in done:
+                tests = tests_of(mutant, reached[mutant.file])
+                done[mutant.key] = survives(mutant.file, mutated(mutant), folder, tests)
+                state.save()
+            if done[mutant.key]:
                 survivors += 1
                 listed += reason is not None
                 if reason is None:

@@ -66,7 +66,6 @@ def twice(first: int, count: int, _folder: Path, _jobs: int) -> Tally:
 
 STAGES = (
     Stage(
-        # Seeds 4484, 8085 and 9452 still break a promise: docs/safety.md, "Known to be broken".
         "scenarios",
         "P1 P2 P8 P9 P10 P19",
         f"scenarios of {TICKS} ticks",

@@ -4,8 +4,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -168,6 +170,39 @@ def test_any_change_of_an_entry_shows(path: Path, column: str, value: object) ->
     with sqlite3.connect(path) as db:
         db.execute(f"UPDATE entry SET {column} = ? WHERE seq = 1", (value,))
     assert "entry 1 does not fit" in (verify(path) or "")
+
+
+def contents(path: Path) -> list[list[tuple[object, ...]]]:
+    """All that the tables hold, read past their text encoding."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        db.text_factory = bytes
+        tables = ("entry", "held", "device", "kept")
+        return [db.execute(f"SELECT * FROM {t} ORDER BY 1").fetchall() for t in tables]
+
+
+@pytest.mark.parametrize("which", ["journal.db", "journal.copy.json"])
+def test_any_flipped_byte_shows(path: Path, which: str) -> None:
+    """P18. Wherever a byte is flipped, it is told, or it was none that says anything."""
+    journal = opened(path)
+    written(journal)
+    written(journal, BMS, COLD)
+    journal.keep("modes", {"killed": False})
+    journal.close()
+    file, before = path.with_name(which), contents(path)
+    sound, told = file.read_bytes(), 0
+    assert verify(path) is None
+    random = Random(1)
+    meaning = [i for i, byte in enumerate(sound) if byte]
+    for at in random.sample(meaning, min(len(meaning), 1200)):
+        flipped = bytearray(sound)
+        flipped[at] ^= 1 << random.randrange(8)
+        file.write_bytes(flipped)
+        if verify(path) is not None:
+            told += 1
+        else:
+            assert contents(path) == before, f"byte {at} of {which}: nobody noticed"
+            assert which == "journal.db"
+    assert told > 500
 
 
 def test_a_missing_entry_and_a_missing_end_show(path: Path) -> None:
@@ -389,12 +424,14 @@ def test_a_copy_that_cannot_be_written_stops_the_intent(
 
 
 def test_a_seal_shows_any_change() -> None:
-    sealed = seal({"a": [1, 2.5, None, "x"]})
-    assert unseal(sealed) == {"a": [1, 2.5, None, "x"]}
+    sealed = seal({"a": [1, 2.5, None, "x"]}, "here")
+    assert unseal(sealed, "here") == {"a": [1, 2.5, None, "x"]}
+    with pytest.raises(ValueError, match="does not fit its checksum"):
+        unseal(sealed, "there")
     for i, char in enumerate(sealed):
         changed = sealed[:i] + ("0" if char != "0" else "1") + sealed[i + 1 :]
         with pytest.raises(ValueError):  # noqa: PT011 - JSON's own, or ours
-            unseal(changed)
+            unseal(changed, "here")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '["x"]', '["x", "y", "z"]', "7", "", "null"])

@@ -7,8 +7,10 @@ describes the hall once to both sides, and carries the driver contract over to t
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from agent.clock import VirtualClock
 from agent.core import Agent
@@ -25,7 +27,7 @@ from config.schema import (
     OptimizerSection,
 )
 from config.site import Device, Interlock, Point, Site, Writable
-from control.types import Present, Quality, Reading
+from control.types import Present, Quality, Reading, Sweep
 from drivers.contract import Refused, Transient
 from drivers.gate import Gate
 from tests.safety.checkers.field import Cell, Field, No, Silent, Wrote
@@ -207,15 +209,14 @@ class World:
     def poll(self, agent: Agent) -> None:
         """Every sensor and every knob of a device that answers."""
         now_s = self.clock.now_s()
-        readings = [Reading(k, v, now_s, Quality.GOOD if math.isfinite(v) else Quality.BAD)
-                    for k, v in self.sensors.items() if v is not None]  # fmt: skip
+        read = {k: v for k, v in self.sensors.items() if v is not None}
         for field_ in self.fields.values():
             for key, cell in field_.cells.items():
                 if field_.up and not field_.reads_nothing:
-                    readings.append(Reading(key, cell.present(), now_s, Quality.GOOD))
-        agent.store.update(
-            [r if r.quality is Quality.GOOD else replace(r, value=None) for r in readings]
-        )
+                    read[key] = cell.present()
+                    field_.seen.add(key)
+        bad = {i: (Quality.BAD, "") for i, v in enumerate(read.values()) if not math.isfinite(v)}
+        agent.store.update(Sweep(tuple(read), np.array(list(read.values())), now_s, bad))
 
     def holds(self) -> dict[str, float]:
         """What stands on each device: the value, or our slot's content (NaN: empty)."""

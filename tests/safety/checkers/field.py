@@ -6,7 +6,7 @@ test tells it to.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Silent(Exception):
@@ -62,6 +62,8 @@ class Field:
     loses_request: bool = False  # does not do it, and says nothing
     reads_nothing: bool = False
     writes: int = 0
+    seen: set[str] = field(default_factory=set)  # what was read since a test last emptied it
+    unproven: bool = False  # it made something else of a write, and was not read since
     on_write: Callable[[], None] | None = None
 
     def read(self, key: str, priority: int) -> tuple[float, int | None, float | None]:
@@ -70,6 +72,8 @@ class Field:
             raise Silent(f"{self.name} is silent")
         cell = self.cells[key]
         active = min(cell.slots) if cell.slots else None
+        self.seen.add(key)
+        self.unproven = False
         return cell.present(), active, cell.slots.get(priority) if cell.slots is not None else None
 
     def write(self, values: Mapping[str, float | None], priority: int) -> None:
@@ -90,6 +94,7 @@ class Field:
     def _take(self, key: str, value: float | None, priority: int) -> None:
         cell = self.cells[key]
         before = cell.present()
+        self.unproven = value is not None and self.lies != 0.0
         if cell.slots is None:
             if value is None:
                 raise No(f"{self.name}: {key} has no slots")

@@ -1,0 +1,127 @@
+"""What the campaign found once, small: one test a fault. And that the campaign itself is fair."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.core import Agent
+from control import leases
+from control.decide import Decision
+from control.guardrails import judge
+from control.types import Change, Denial, Ending, Kind, Permit, Proposal, Target
+from tests.safety.campaign import quiet
+from tests.safety.chaos import Crash, Scenario
+from tests.safety.rig import FAN, SUPPLY, WATER
+from tests.safety.world import INTERVAL_S, World, make_site
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> Agent:
+    world = World(tmp_path, make_site())
+    world.clock.advance(1000.0)
+    agent = world.start()
+    agent.world = world  # type: ignore[attr-defined]
+    world.poll(agent)
+    await agent.observe()
+    return agent
+
+
+def want(agent: Agent, key: str, by: float) -> Proposal:
+    """A change of one point that nothing speaks against."""
+    old, now_s = agent.snapshot().value(key), agent.clock.now_s()
+    assert old is not None
+    change = Change(key, old, old + by)
+    return Proposal(f"t{now_s}{key}", "slow", "test", (change,), "a test", Kind.NORMAL,
+                    expires_s=now_s + 900.0)  # fmt: skip
+
+
+def permit(agent: Agent, key: str, by: float) -> Permit:
+    verdict = judge(agent._case(agent.snapshot()), want(agent, key, by), "c1")
+    assert isinstance(verdict, Permit), verdict
+    return verdict
+
+
+async def test_who_books_late_opens_no_interval_early(agent: Agent) -> None:
+    """Seed 4484, P2: a giving back took 50 s; a refused move that had been decided before it was
+    booked after it, at its own older time, and the interval was short by that."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    decided, refused = agent._case(agent.snapshot()), permit(agent, FAN, 2.0)
+    assert not isinstance(await agent.act(want(agent, SUPPLY, 0.8)), Denial)
+    world.clock.advance(50.0)
+    await agent.end([Ending(SUPPLY, Target.BASELINE, "test")])
+    agent.control = leases.reserved(replace(decided, state=agent.control), refused)
+    for wait_s, rule in ((INTERVAL_S - 1.0, "rate"), (1.0, "")):
+        world.clock.advance(wait_s)
+        world.poll(agent)
+        verdict = await agent.act(want(agent, FAN, 2.0))
+        assert (verdict.rule if isinstance(verdict, Denial) else "") == rule
+
+
+async def test_a_move_that_waited_is_booked_when_it_is_made(agent: Agent) -> None:
+    """Seed 4484, P2: endings came first and took two minutes; nobody else may change the
+    equipment while the move is under way."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    decided, snapshot = permit(agent, FAN, 2.0), agent.snapshot()
+    world.clock.advance(INTERVAL_S)
+    world.poll(agent)
+    seen = []
+
+    def look(_device: str, _act: str) -> None:
+        seen.append(judge(agent._case(agent.snapshot()), want(agent, SUPPLY, 0.8), "c2"))
+
+    world.drivers["crac-a1"].pause = look
+    await agent._carry_out(Decision(agent.control, (decided,), ()), snapshot)
+    assert seen
+    assert all(isinstance(v, Denial) and v.rule == "rate" for v in seen)
+
+
+def doomed(folder: Path, seed: int = 1) -> Scenario:
+    """A scenario whose process dies at the next act that it may die at."""
+    scenario = Scenario(seed, 200, folder)
+    scenario.fatal, scenario.slow, scenario.harm = 1.0, 0.0, 0.0
+    return scenario
+
+
+def test_nobody_dies_before_a_lie_was_looked_at(tmp_path: Path) -> None:
+    """Seed 8085: what a lying device made of a write, and an agent that died meanwhile, on
+    whichever device, can't be told from what an operator set."""
+    scenario = doomed(tmp_path)
+    liar = scenario.world.fields["crac-a1"]
+    liar.lies = -2.0
+    liar.write({SUPPLY: 18.0}, 14)
+    scenario._pause("pump", "written")
+    liar.lies = 0.0
+    liar.read(SUPPLY, 14)
+    with pytest.raises(Crash):
+        scenario._pause("pump", "written")
+    scenario.fatal = 0.0
+    with pytest.raises(Crash):  # who is dead does nothing more, on any device
+        scenario._pause("crac-a1", "write")
+    scenario.world.stop()
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_an_override_counts_unless_it_came_and_went_unseen(
+    tmp_path: Path, noticed: bool
+) -> None:
+    """Seed 9452: an operator took a BACnet value and gave it back while the device could not be
+    read; nothing is left to yield to. Once it could be read, it must be yielded to."""
+    scenario = Scenario(1, 200, tmp_path)
+    scenario.harm = scenario.fatal = scenario.slow = 0.0
+    world, agent = scenario.world, scenario.agent
+    world.poll(agent)
+    await agent.observe()
+    assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+    world.fields["bms"].reads_nothing = not noticed
+    scenario._operate("bms")
+    assert WATER in scenario.theirs
+    world.poll(agent)
+    scenario._operate("bms")
+    assert (WATER in scenario.theirs) == noticed
+    world.stop()
