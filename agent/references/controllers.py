@@ -13,7 +13,15 @@ from agent.clock import stopwatch_s
 from agent.plants.site import PlantError
 from agent.references.oracle import oracle
 from agent.references.policies import SEARCHED, Group
-from agent.references.run import Bench, Cache, Played, Trial, play_all, tick_of
+from agent.references.run import (
+    Bench,
+    Cache,
+    Played,
+    Trial,
+    play_all,
+    play_all_foreseen,
+    tick_of,
+)  # fmt: skip
 from agent.rehearse import Progress, Rehearsal, load_plant
 
 REFERENCES = ("fixed", "trim-respond", "pid", "best-constant", "oracle")
@@ -26,6 +34,9 @@ _VERIFIED_MOST = 8
 # First and second spacing of a search line: 1 K then 0.5 K, else an eighth and a sixteenth.
 _SPACING_C = (1.0, 0.5)
 _SPACING_SHARE = (1.0 / 8.0, 1.0 / 16.0)
+_PAIR_PASSES = 4
+_PAIR_SHARES = (1.0 / 12.0, 1.0 / 36.0)
+_FORESEEN_HOURS = 24.0  # searched over a day; what is found is run over the whole plan
 
 
 @dataclass(slots=True)
@@ -37,13 +48,18 @@ class _Search:
     allowed: Mapping[str, int]
     cache: Cache | None
     workers: int
+    foresees: bool
     tried: dict[tuple[float, ...], Played] = field(default_factory=dict)
 
     def run(self, points: list[tuple[float, ...]]) -> None:
         """Try these values, those tried before not again."""
         new = [p for p in dict.fromkeys(points) if p not in self.tried]
-        trials = [Trial(self.plan, "constant", settings(self.groups, p)) for p in new]
-        played = play_all(trials, self.cache, self.workers)
+        constants = [settings(self.groups, p) for p in new]
+        day = replace(self.plan, hours=min(self.plan.hours, _FORESEEN_HOURS))
+        played = play_all_foreseen(day, constants, self.cache) if self.foresees else None
+        if played is None:
+            trials = [Trial(self.plan, "constant", c) for c in constants]
+            played = play_all(trials, self.cache, self.workers)
         self.tried |= dict(zip(new, played, strict=True))
 
     def ranked(self) -> list[tuple[float, ...]]:
@@ -112,7 +128,8 @@ def best_constant(
     """The best constant in hindsight; all knobs of one quantity take the same value.
 
     One quantity: a grid of 1 K (or an eighth of the range), then half of it around the best.
-    Several: the same along one after the other, until a pass brings nothing.
+    Several: the same along one after the other, until a pass brings nothing; where the plant
+    foresees many at once, then two by two, ever finer: what fans gain, air may lose.
     """
     search = _start(_coarse(plan), cache, workers)
     if not search.groups:
@@ -125,9 +142,36 @@ def best_constant(
             at = _along(search, at, axis)
             if progress is not None:
                 progress((turn * len(at) + axis + 1) / (_PASSES * len(at) + 1))
-        if at == before or len(at) == 1:
+        if at == before or len(at) == 1 or search.foresees:
             break
+    for share in _PAIR_SHARES if search.foresees else ():
+        for _ in range(_PAIR_PASSES):
+            before = at
+            search.run(_two_by_two(search.groups, at, share))
+            at = _best(search, at)
+            if at == before:
+                break
     return _verified(plan, search, cache)
+
+
+def _two_by_two(
+    groups: list[Group], at: tuple[float, ...], share: float
+) -> list[tuple[float, ...]]:
+    """All points that lie `share` of their ranges from `at` on one axis or on two."""
+    ways = [
+        [
+            at[i],
+            *(v for s in (-share, share) if g.min <= (v := at[i] + s * (g.max - g.min)) <= g.max),
+        ]
+        for i, g in enumerate(groups)
+    ]
+    found: list[tuple[float, ...]] = []
+    for i, first in enumerate(ways):
+        for v in first[1:]:
+            one = _moved(at, i, v)
+            found.append(one)
+            found += [_moved(one, j, w) for j in range(i + 1, len(ways)) for w in ways[j][1:]]
+    return found
 
 
 def _coarse(plan: Rehearsal) -> Rehearsal:
@@ -141,10 +185,11 @@ def _start(plan: Rehearsal, cache: Cache | None, workers: int) -> _Search:
     plant = load_plant(plan.plant, plan.plant_args)
     try:
         groups = Bench(plant, tick_of(plan, plant), plan.site).scene.groups(SEARCHED, by_row=False)
+        foresees = hasattr(plant, "futures")
     finally:
         plant.close()
     fixed = play_all([Trial(plan)], cache)[0]
-    return _Search(plan, groups, fixed.result["violation_steps"], cache, workers)
+    return _Search(plan, groups, fixed.result["violation_steps"], cache, workers, foresees)
 
 
 def _along(search: _Search, at: tuple[float, ...], axis: int) -> tuple[float, ...]:
@@ -159,6 +204,8 @@ def _along(search: _Search, at: tuple[float, ...], axis: int) -> tuple[float, ..
     line = [group.min + i * coarse for i in range(count + 1)] + [group.max]
     search.run([_moved(at, axis, v) for v in line])
     best = _best(search, at)
+    if search.foresees:
+        return best  # finer two by two
     near = [v for v in (best[axis] - fine, best[axis] + fine) if group.min <= v <= group.max]
     search.run([_moved(best, axis, v) for v in near])
     return _best(search, best)

@@ -2,6 +2,7 @@
 
 Where a plant can be copied (copy.deepcopy), the plant itself is the model: at each hour candidates
 are rolled out over that hour and a quarter on copies, weather and events included; the best is taken.
+A plant that foresees (`futures`, see run.py) answers a whole neighbourhood at once.
 Where it can't (an engine in a process), each hour's best constant is stitched into one schedule
 and that schedule is run for real. Both are lower bounds of what is possible, not proofs of it.
 """
@@ -14,7 +15,7 @@ from typing import Any
 from agent.clock import stopwatch_s
 from agent.plants.driver import Plant
 from agent.references.policies import SEARCHED, Group
-from agent.references.run import Bench, Cache, Trial, play_all, tick_of
+from agent.references.run import Bench, Cache, Trial, foresee, play_all, tick_of
 from agent.rehearse import Progress, Rehearsal, load_plant
 
 EVERY_S = 3600.0
@@ -22,6 +23,8 @@ AHEAD_S = EVERY_S + 900.0  # beyond the hour: what air and metal still answer to
 ROLL_TICK_S = 300.0  # readings during a roll-out; the plant keeps its own step
 _SHARES = (-0.15, -0.05, 0.05, 0.15)  # of a knob's range: how far one candidate goes
 _PASSES = 2
+_FINER = (0.12, 0.04, 0.013)  # of a knob's range: ever smaller neighbourhoods
+Held = Mapping[tuple[str, ...], float]
 
 
 def oracle(
@@ -67,13 +70,14 @@ def _by_rollouts(
     started_s = stopwatch_s()
     bench = Bench(plant, tick_of(plan, plant), plan.site)
     groups = bench.scene.groups(SEARCHED, by_row=True)
-    held = {g.ids: start.get(g.ids[0], g.baseline) for g in groups}
+    held: Held = {g.ids: start.get(g.ids[0], g.baseline) for g in groups}
+    improve = _foreseen if hasattr(plant, "futures") else _improve
     ticks, each = round(plan.hours * 3600.0 / bench.tick_s), max(1, round(EVERY_S / bench.tick_s))
     writes = 0
     for i in range(ticks):
         values: dict[str, float] = {}
         if i % each == 0:
-            held = _improve(bench, groups, held)
+            held = improve(bench, groups, held)
             values = {name: v for ids, v in held.items() for name in ids}
             if progress is not None:
                 progress(i / ticks)
@@ -89,7 +93,7 @@ def _by_rollouts(
 
 
 def _improve(bench: Bench, groups: list[Group],
-             held: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:  # fmt: skip
+             held: Held) -> Held:  # fmt: skip
     """Coordinate search around what is held: fewest steps over a limit, then least cost."""
     best, score = held, _rollout(bench, held)
     for _ in range(_PASSES):
@@ -100,7 +104,7 @@ def _improve(bench: Bench, groups: list[Group],
                 value = min(group.max, max(group.min, value))
                 if abs(value - best[group.ids]) < 1e-9:
                     continue
-                tried = best | {group.ids: value}
+                tried = {**best, group.ids: value}
                 if (found := _rollout(bench, tried)) < score:
                     best, score = tried, found
         if score == before:
@@ -108,7 +112,65 @@ def _improve(bench: Bench, groups: list[Group],
     return best
 
 
-def _rollout(bench: Bench, held: Mapping[tuple[str, ...], float]) -> tuple[int, float]:
+def _foreseen(bench: Bench, groups: list[Group], held: Held) -> Held:
+    """The same from whole neighbourhoods, ever finer: every knob of every row, all of a kind, kinds
+    two by two; then the gains together, as many as still help."""
+    best, score = held, _scores(bench, [held])[0]
+    at_first = bench.tally.elapsed_s == 0.0
+    for share in _FINER if at_first else _FINER[1:]:
+        for _ in range(_PASSES if at_first else 1):
+            moves = _moves(groups, best, share)
+            scores = _scores(bench, [{**best, **m} for m in moves])
+            gains = sorted((s, i) for i, s in enumerate(scores) if s < score)
+            if not gains:
+                break
+            together = _together(best, [moves[i] for _, i in gains])
+            tried = [{**best, **moves[gains[0][1]]}, *together]
+            found = min(zip(_scores(bench, tried), range(len(tried)), strict=True))
+            score, best = found[0], tried[found[1]]
+    return best
+
+
+def _moves(groups: list[Group], best: Held, share: float) -> list[Held]:
+    def move(members: list[Group], sign: float) -> Held:
+        return {
+            g.ids: min(g.max, max(g.min, best[g.ids] + sign * share * (g.max - g.min)))
+            for g in members
+        }
+
+    kinds = list(dict.fromkeys(g.quantity for g in groups))
+    tied = {
+        (k, sign): move([g for g in groups if g.quantity == k], sign)
+        for k in kinds for sign in (-1.0, 1.0)
+    }  # fmt: skip
+    single = [move([g], sign) for g in groups for sign in (-1.0, 1.0)]
+    pairs: list[Held] = [
+        {**a, **b} for (i, _), a in tied.items() for (j, _), b in tied.items() if i < j
+    ]
+    return [m for m in [*single, *tied.values(), *pairs] if any(best[k] != v for k, v in m.items())]
+
+
+def _together(best: Held, moves: list[Held]) -> list[Held]:
+    """The first 2, 4, 8 … of these moves at once, whole and half; an earlier one has its way."""
+    found: list[Held] = []
+    for count in (2, 4, 8, 16, len(moves)):
+        merged: dict[tuple[str, ...], float] = {}
+        for move in reversed(moves[:count]):
+            merged |= move
+        found += [
+            {**best, **{k: best[k] + part * (v - best[k]) for k, v in merged.items()}}
+            for part in (1.0, 0.5)
+        ]
+    return found
+
+
+def _scores(bench: Bench, tried: list[Held]) -> list[tuple[int, float]]:
+    settings = [{name: v for ids, v in held.items() for name in ids} for held in tried]
+    played = foresee(bench.plant, bench.site.limits, settings, AHEAD_S)
+    return [(p.over, p.cost) for p in played or ()]
+
+
+def _rollout(bench: Bench, held: Held) -> tuple[int, float]:
     """(steps over a limit, Wh/prompt or kWh) of holding these for AHEAD_S, on a copy."""
     plant = copy.deepcopy(bench.plant)
     step_s = plant.step_s

@@ -25,6 +25,7 @@ from agent.references.policies import Policy, Scene, constant, fixed, hourly, pi
 from agent.rehearse import ALIASES, START_S, Progress, Rehearsal, load_plant
 from agent.tally import Tally
 from config.addresses import NamedAddress
+from config.schema import LimitsSection
 from config.site import Site
 from control.layout import Layout
 from control.types import Snapshot
@@ -251,6 +252,57 @@ def play_all(trials: Sequence[Trial], cache: Cache | None, workers: int = 1,
             progress(len(made) / len(missing))
     fresh = iter(made)
     return [g if g is not None else next(fresh) for g in got]
+
+
+# What sensors may add to a true value: a plant that foresees knows the truth, the tally reads probes.
+_FLICKER = {"inlet": 0.3, "latency": 10.0, "rack": 0.1}
+
+
+def foresee(
+    plant: Plant, limits: LimitsSection, settings: Sequence[Mapping[str, float]], dt_s: float
+) -> list[Played] | None:
+    """What each of these settings, held for dt_s from now, would give; None: the plant can't say.
+
+    A plant says it with `futures(candidates, dt_s, limits)`, limits being inlet (degC), latency
+    (ms) and rack (kW): for each candidate total_kwh, prompts, and over, the steps over each limit.
+    """
+    futures = getattr(plant, "futures", None)
+    if not callable(futures):
+        return None
+    most = {"inlet": limits.inlet_max_c, "latency": limits.latency_p95_max_ms, "rack": limits.rack_max_kw}  # fmt: skip
+    return [
+        Played(
+            {
+                "total_kwh": f["total_kwh"],
+                "wh_per_prompt": 1000.0 * f["total_kwh"] / f["prompts"] if f["prompts"] else None,
+                "violation_steps": f["over"],
+            }
+        )
+        for f in futures(settings, dt_s, {k: v - _FLICKER[k] for k, v in most.items()})
+    ]
+
+
+def play_all_foreseen(
+    plan: Rehearsal, settings: Sequence[Mapping[str, float]], cache: Cache | None
+) -> list[Played] | None:
+    """Each constant's outcome over a whole plan, together on one plant; None where it can't."""
+    trials = [Trial(plan, "foreseen", s) for s in settings]
+    got = [cache.get(t) if cache else None for t in trials]
+    missing = [i for i, g in enumerate(got) if g is None]
+    if missing:
+        plant = load_plant(plan.plant, plan.plant_args)
+        try:
+            site = plant_site(plant.points(), tick_of(plan, plant), plan.site)
+            made = foresee(plant, site.limits, [settings[i] for i in missing], plan.hours * 3600.0)
+        finally:
+            plant.close()
+        if made is None:
+            return None
+        for i, played in zip(missing, made, strict=True):
+            got[i] = played
+            if cache is not None:
+                cache.put(trials[i], played)
+    return [g for g in got if g is not None]
 
 
 def _run(trials: Sequence[Trial], workers: int) -> Iterator[Played]:

@@ -50,9 +50,9 @@ _VLLM_PLACES: Final = np.searchsorted(_FINE_MS, _VLLM_MS)
 _REQUEST_MS: Final = np.asarray(REQUEST_EDGES_S) * 1000.0
 
 
-def wait_cdf(after_ms: Array, window_ms: float, wait_ms: Array) -> Array:
+def wait_cdf(after_ms: Array, window_ms: float | Array, wait_ms: Array) -> Array:
     """Return P(U(0, window) + Exp(wait) <= after_ms); broadcasts, 0 for negative times."""
-    window = max(window_ms, 1.0)
+    window = np.maximum(window_ms, 1.0)
     y = np.maximum(after_ms, 0.0)
     inside = np.minimum(y, window)
     tail = wait_ms * (np.exp((inside - y) / wait_ms) - np.exp(-y / wait_ms))
@@ -70,9 +70,10 @@ class Latency:
             (k.medium_prompt_fraction, k.medium_prefill_ms),
             (k.long_prompt_fraction, k.long_prefill_ms),
         )
+        self._whole = True
         self.details = False  # keep the histograms only an exposition shows, too
         self._weights = np.asarray([w for w, _ in classes])
-        self._after = _FINE_MS[None, None, :] - np.asarray([m for _, m in classes])[:, None, None]
+        self._after = _FINE_MS - np.asarray([m for _, m in classes])[:, None, None]
         self._mean_prefill_ms = sum(w * m for w, m in classes)
         self._decode_ms = k.generated_tokens * TOKEN_S * 1000.0
         self._ring: deque[tuple[float, Array, Array]] = deque()
@@ -85,16 +86,28 @@ class Latency:
         # and for queueing, and the three sums in seconds. Shape (6, COUNTERS).
         self.counters = np.zeros((N_ROWS, COUNTERS))
 
+    def only_shown(self) -> None:
+        """From here on keep what is shown and nothing else: what rolled out futures need."""
+        self._whole = False
+        self._after = self._after[..., _VLLM_PLACES]
+        self._sum = self._sum[..., _VLLM_PLACES]
+        self._ring = deque((s, fine[..., _VLLM_PLACES], n) for s, fine, n in self._ring)
+
     def step(
-        self, dt_s: float, served: Array, window_ms: float, wait_ms: Array, queue_ms: Array
+        self, dt_s: float, served: Array, window_ms: float | Array, wait_ms: Array, queue_ms: Array
     ) -> None:
-        """Add `served` prompts a row (6,) that met these waits; slide the p95's window."""
-        wait = wait_ms[:, None]
-        queued = queue_ms[:, None]
-        by_class = wait_cdf(self._after - queued, window_ms, wait)
-        mixed = self._weights @ by_class.reshape(len(self._weights), -1)
-        fine = mixed.reshape(N_ROWS, -1) * served[:, None]
+        """Add `served` prompts a row (..., 6) that met these waits; slide the p95's window.
+
+        window_ms: one value, or (..., 1) after only_shown().
+        """
+        wait, queued = wait_ms[..., None, :, None], queue_ms[..., None, :, None]
+        window = window_ms[..., None, None] if isinstance(window_ms, np.ndarray) else window_ms
+        by_class = wait_cdf(self._after - queued, window, wait)
+        mixed = self._weights @ by_class.reshape(*by_class.shape[:-2], -1)
+        fine = mixed.reshape(*mixed.shape[:-1], N_ROWS, -1) * served[..., None]
         self._slide(dt_s, fine, served)
+        if not self._whole or isinstance(window_ms, np.ndarray):
+            return
         self.counters[:, TTFT] += fine[:, _VLLM_PLACES]
         if self.details:
             self._details(served, window_ms, wait_ms, queue_ms)
@@ -112,23 +125,26 @@ class Latency:
     def _slide(self, dt_s: float, fine: Array, served: Array) -> None:
         self._ring.append((dt_s, fine, served))
         self._ring_s += dt_s
-        self._sum += fine
-        self._sum_n += served
+        self._sum = self._sum + fine
+        self._sum_n = self._sum_n + served
         while len(self._ring) > 1 and self._ring_s - self._ring[0][0] >= WINDOW_S - 1e-9:
             gone_s, gone, gone_n = self._ring.popleft()
             self._ring_s -= gone_s
-            self._sum -= gone
-            self._sum_n -= gone_n
-        self.p95_ms = self._quantile(0.95, self._sum, _FINE_MS)
-        self.shown_ms = self._quantile(0.95, self._sum[:, _VLLM_PLACES], _VLLM_MS)
+            self._sum = self._sum - gone
+            self._sum_n = self._sum_n - gone_n
+        shown = self._sum
+        if self._whole:
+            self.p95_ms = self._quantile(0.95, self._sum, _FINE_MS)
+            shown = self._sum[..., _VLLM_PLACES]
+        self.shown_ms = self._quantile(0.95, shown, _VLLM_MS)
 
     def _quantile(self, q: float, sums: Array, edges_ms: Array) -> Array:
         """Interpolated between edges, as every reader of a Prometheus histogram does."""
         want = q * self._sum_n
-        place = np.minimum((sums < want[:, None]).sum(axis=1), len(edges_ms) - 1)
-        rows = np.arange(N_ROWS)
-        above = sums[rows, place]
-        below = np.where(place > 0, sums[rows, place - 1], 0.0)
+        place = np.minimum((sums < want[..., None]).sum(axis=-1), len(edges_ms) - 1)
+        above = np.take_along_axis(sums, place[..., None], axis=-1)[..., 0]
+        before = np.take_along_axis(sums, np.maximum(place - 1, 0)[..., None], axis=-1)[..., 0]
+        below = np.where(place > 0, before, 0.0)
         low = np.where(place > 0, edges_ms[place - 1], 0.0)
         part = (want - below) / np.maximum(above - below, 1e-9)
         value = low + np.minimum(part, 1.0) * (edges_ms[place] - low)

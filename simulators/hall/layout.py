@@ -4,12 +4,13 @@ Two small tables decide everything; no random numbers.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Number = TypeVar("Number", float, Array)  # one value, or one of each future
 
 RACKS_PER_ROW: Final = 12
 CRACS_PER_ROW: Final = 2
@@ -58,8 +59,13 @@ N_CRACS: Final = len(CRACS)
 
 
 def per_rack(row_values: Array) -> Array:
-    """Repeat one value a row for its racks: shape (6,) -> (72,)."""
-    return np.repeat(row_values, RACKS_PER_ROW)
+    """Repeat one value a row for its racks: shape (..., 6) -> (..., 72)."""
+    return np.repeat(row_values, RACKS_PER_ROW, axis=-1)
+
+
+def by_row(values: Array) -> Array:
+    """Racks or CRAC units by row: shape (..., 72) -> (..., 6, 12), (..., 12) -> (..., 6, 2)."""
+    return values.reshape(*values.shape[:-1], N_ROWS, -1)
 
 
 def rack_load() -> Array:

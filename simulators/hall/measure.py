@@ -83,8 +83,8 @@ class Measure:
         at, water, powers = h.conditions, h.water, h.powers
         return [
             h.outdoor.dry_c, h.outdoor.humidity_pct,
-            h.moisture.humidity_pct(float(h.air.inlet_c.mean())), water.supply_c,
+            h.moisture.humidity_pct(float(h.air.inlet_c.mean())), float(water.supply_c[0]),
             float(water.flow_lps.sum()), powers.it_kw, powers.cooling_kw, powers.total_kw,
-            float(water.chillers), float(at.hall_leak[0] > 0.0), float(at.hall_fire[0] > 0.0),
+            float(water.chillers[0]), float(at.hall_leak[0] > 0.0), float(at.hall_fire[0] > 0.0),
             float(at.hall_on_battery[0] > 0.0), float(at.hall_maintenance[0] > 0.0),
         ]  # fmt: skip

@@ -5,32 +5,33 @@ taken is added before Wh/prompt is stated.
 """
 
 from dataclasses import dataclass, field
+from typing import Generic
 
 import numpy as np
 
 from simulators.hall.constants import Constants
-from simulators.hall.layout import N_RACKS, Array
+from simulators.hall.layout import N_RACKS, Array, Number
 
 
 @dataclass(slots=True)
-class Powers:
+class Powers(Generic[Number]):
     """Mean electrical power over one step, kW."""
 
-    it_kw: float = 0.0
-    ups_kw: float = 0.0
-    crac_kw: float = 0.0
-    chiller_kw: float = 0.0
-    pump_kw: float = 0.0
-    tower_kw: float = 0.0
-    other_kw: float = 0.0
+    it_kw: Number
+    ups_kw: Number
+    crac_kw: Number
+    chiller_kw: Number
+    pump_kw: Number
+    tower_kw: Number
+    other_kw: Number
 
     @property
-    def cooling_kw(self) -> float:
+    def cooling_kw(self) -> Number:
         """CRAC units, chillers, pumps, tower, humidifier."""
         return self.crac_kw + self.chiller_kw + self.pump_kw + self.tower_kw + self.other_kw
 
     @property
-    def total_kw(self) -> float:
+    def total_kw(self) -> Number:
         """All of the hall: IT, losses, cooling."""
         return self.it_kw + self.ups_kw + self.cooling_kw
 
@@ -67,7 +68,7 @@ class Meter:
         self,
         now_s: float,
         dt_s: float,
-        powers: Powers,
+        powers: Powers[float],
         served: float,
         rejected: float,
         inlet_c: Array,

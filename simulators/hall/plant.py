@@ -4,8 +4,10 @@ Owns its clock; never reads the host's. The same arguments and the same setpoint
 same readings to the last bit. No controller lives here: only what devices do by themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,8 @@ from simulators.hall.air import Air
 from simulators.hall.arrivals import Arrivals
 from simulators.hall.conditions import Conditions
 from simulators.hall.constants import CONSTANTS
-from simulators.hall.layout import N_ROWS, RACKS_PER_ROW, Array
+from simulators.hall.futures import futures
+from simulators.hall.layout import N_ROWS, RACKS_PER_ROW, Array, by_row
 from simulators.hall.measure import Measure
 from simulators.hall.meter import Meter, Powers
 from simulators.hall.moisture import Moisture
@@ -85,7 +88,7 @@ class Hall:
         self._weather_due_s = -np.inf
         self._look_outside()
         self.moisture = Moisture(k, self.outdoor.moisture_kg_kg)
-        self.powers = Powers()
+        self.powers = Powers[float](0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self.prompts_total = np.zeros(N_ROWS)
         self.energy_kwh = np.zeros(len(self.racks.pdu_kw))
         self.gpu_energy_kwh = np.zeros(len(self.racks.pdu_kw))
@@ -94,7 +97,8 @@ class Hall:
         settled = [p for p in plan.overlays if p.start_s <= 0.0]
         self.overlays = Overlays(tuple(settled), -SETTLE_S)
         while self.now_s < -1e-9:
-            self._advance()
+            self.advance()
+            self._account(self.step_s)
         self.now_s = 0.0
         for counter in self.counters():
             counter[:] = 0.0
@@ -124,7 +128,8 @@ class Hall:
             self.setpoints.set(dict(setpoints))
         self.measure.begin()
         for _ in range(steps):
-            self._advance()
+            self.advance()
+            self._account(self.step_s)
             self.measure.accumulate()
         return self.measure.read()
 
@@ -159,6 +164,12 @@ class Hall:
             **self.meter.truth(owed / k.job_prompts, it_kwh),
         }
 
+    def futures(
+        self, candidates: Sequence[Mapping[str, float]], dt_s: float, limits: Mapping[str, float]
+    ) -> list[dict[str, Any]]:
+        """What each candidate's setpoints, held for dt_s from now, would give; see futures.py."""
+        return futures(self, candidates, dt_s, limits)
+
     def start_meter(self) -> None:
         """Start the account anew, from now."""
         self.meter = Meter(self.k, self.now_s)
@@ -169,8 +180,8 @@ class Hall:
             self.outdoor = self.weather.at(self._origin_s + self.now_s, offset)
             self._weather_due_s = self.now_s + _WEATHER_EVERY_S
 
-    def _advance(self) -> None:
-        """One native step of everything."""
+    def advance(self) -> None:
+        """One native step of the physics, nothing counted."""
         dt, k = self.step_s, self.k
         self.overlays.apply(self.now_s, self.conditions)
         self._look_outside()
@@ -184,26 +195,31 @@ class Hall:
             to.supply_c, to.fan, self.racks.air_m3s, self.racks.air_heat_kw,
             water.supply_c, water.row_kw_k, self.outdoor.dry_c, at,
         )  # fmt: skip
-        air_kg_s = float(air.row_air_m3s.sum()) * k.air_kg_m3
         self.moisture.step(
-            dt, self.outdoor.moisture_kg_kg, air_kg_s, float(air.supply_c.mean()), water.supply_c
-        )
-        to_water = air.coil_kw.reshape(N_ROWS, -1).sum(axis=1) + self.moisture.latent_kw / N_ROWS
-        to_water = to_water + self.racks.water_heat_kw.reshape(N_ROWS, -1).sum(axis=1)
+            dt, self.outdoor.moisture_kg_kg,
+            air.row_air_m3s.sum(axis=-1, keepdims=True) * k.air_kg_m3,
+            air.supply_c.mean(axis=-1, keepdims=True), water.supply_c,
+        )  # fmt: skip
+        to_water = by_row(air.coil_kw).sum(axis=-1) + self.moisture.latent_kw / N_ROWS
+        to_water = to_water + by_row(self.racks.water_heat_kw).sum(axis=-1)
         water.step(to_water, to.chilled_water_c, self.outdoor.wet_c)
         self.now_s += dt
-        self._account(dt)
+
+    def power_now(self) -> Powers[Array]:
+        """Return the powers of the last step; one value, or one of each future rolled out."""
+        k, air, water = self.k, self.air, self.water
+        it = self.racks.pdu_kw.sum(axis=-1)
+        losses = k.ups_no_load * k.ups_rated_kw + (k.ups_load + k.distribution_loss) * it
+        running = (self.conditions.crac_off <= 0.0).sum()
+        return Powers(
+            it, losses, air.fan_kw.sum(axis=-1) + k.crac_idle_kw * running,
+            water.chiller_kw[..., 0], water.pump_kw.sum(axis=-1) + water.primary_kw,
+            water.tower_kw[..., 0], self.moisture.humidifier_kw[..., 0],
+        )  # fmt: skip
 
     def _account(self, dt: float) -> None:
-        k, air, water = self.k, self.air, self.water
-        it = float(self.racks.pdu_kw.sum())
-        losses = k.ups_no_load * k.ups_rated_kw + (k.ups_load + k.distribution_loss) * it
-        running = float((self.conditions.crac_off <= 0.0).sum())
-        self.powers = Powers(
-            it, losses, float(air.fan_kw.sum()) + k.crac_idle_kw * running, water.chiller_kw,
-            float(water.pump_kw.sum()) + water.primary_kw, water.tower_kw,
-            self.moisture.humidifier_kw,
-        )  # fmt: skip
+        air = self.air
+        self.powers = Powers(*map(float, astuple(self.power_now())))
         self.prompts_total += self.work.served
         self.energy_kwh += self.racks.pdu_kw * (dt / 3600.0)
         self.gpu_energy_kwh += self.racks.gpu_kw * (dt / 3600.0)

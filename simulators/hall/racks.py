@@ -11,8 +11,8 @@ from simulators.hall.constants import Constants
 from simulators.hall.layout import (
     N_RACKS,
     N_ROWS,
-    RACKS_PER_ROW,
     Array,
+    by_row,
     per_rack,
     rack_liquid,
     rack_load,
@@ -20,13 +20,14 @@ from simulators.hall.layout import (
 
 
 class Racks:
-    """Power and airflow of the 72 racks; all arrays have shape (72,)."""
+    """Power and airflow of the 72 racks; all arrays have shape (..., 72)."""
 
     def __init__(self, k: Constants) -> None:
         self._k = k
         self._load = rack_load()
         self.liquid = rack_liquid(k.liquid_fraction)
         self._air_share = 1.0 - self.liquid
+        self._full = np.ones(N_ROWS)
         self.gpu_kw = np.zeros(N_RACKS)
         self.pdu_kw = np.zeros(N_RACKS)
         self.fan_kw = np.zeros(N_RACKS)
@@ -36,7 +37,7 @@ class Racks:
         self.gpu_c = np.full(N_RACKS, 45.0)
 
     def step(self, inlet_c: Array, dynamic: Array, water_c: Array, at: Conditions) -> None:
-        """Update from inlets (72,), dynamic share a row (6,) and return water a row (6,)."""
+        """Update from inlets (..., 72), dynamic share and return water a row (..., 6)."""
         k = self._k
         load = np.minimum(per_rack(dynamic) * self._load, 1.1)
         felt_c = inlet_c * self._air_share + self.liquid * (per_rack(water_c) + k.liquid_approach_k)
@@ -64,9 +65,11 @@ class Racks:
         return (gpu_kw + k.platform_load_kw + fan_kw) / k.psu_efficiency
 
     def throttle(self, inlet_c: Array) -> Array:
-        """Return the speed GPUs keep at these inlets, 1 = full, mean a row; shape (6,)."""
+        """Return the speed GPUs keep at these inlets, 1 = full, mean a row; shape (..., 6)."""
         k = self._k
+        if inlet_c.max() <= k.throttle_start_c:
+            return self._full
         lost = np.maximum(inlet_c - k.throttle_start_c, 0.0) * k.throttle_per_k
         kept = np.maximum(1.0 - lost, 0.3)
-        mean: Array = kept.reshape(N_ROWS, RACKS_PER_ROW).mean(axis=1)
+        mean: Array = by_row(kept).mean(axis=-1)
         return mean

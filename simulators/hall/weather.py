@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulators.hall.constants import Constants
+from simulators.hall.layout import Number
 
 DAY_S = 86_400.0
 YEAR_DAYS = 365.25
@@ -27,12 +28,13 @@ class Outdoor:
     moisture_kg_kg: float
 
 
-def saturation_pa(temperature_c: float) -> float:
+def saturation_pa(temperature_c: Number) -> Number:
     """Return the saturation pressure of water vapour, in Pa (Magnus)."""
-    return 611.2 * math.exp(17.62 * temperature_c / (243.12 + temperature_c))
+    pressure: Number = 611.2 * np.exp(17.62 * temperature_c / (243.12 + temperature_c))
+    return pressure
 
 
-def moisture_kg_kg(temperature_c: float, humidity_pct: float) -> float:
+def moisture_kg_kg(temperature_c: Number, humidity_pct: float) -> Number:
     """Return kg of water a kg of dry air at sea level."""
     vapour = saturation_pa(temperature_c) * humidity_pct / 100.0
     return 0.622 * vapour / (101_325.0 - vapour)

@@ -13,7 +13,7 @@ from simulators.hall.layout import N_ROWS, RACKS_PER_ROW, ROW_TABLE, Array
 
 
 class Workload:
-    """Queues, rates and waits of the six rows."""
+    """Queues, rates and waits of the six rows: shape (..., 6)."""
 
     def __init__(self, k: Constants) -> None:
         self._k = k
@@ -22,14 +22,19 @@ class Workload:
         self._speed = np.asarray([r.speed for r in ROW_TABLE])
         self._row_nominal_ps = k.node_prompts_ps * RACKS_PER_ROW
         self.queue = np.zeros(N_ROWS)
-        self.job_backlog = 0.0  # in prompts' worth of work
+        self._backlog = np.zeros(1)  # low-priority jobs that wait, in prompts' worth of work
         self.served = np.zeros(N_ROWS)  # in the last step, prompts
         self.rejected = np.zeros(N_ROWS)
         self.jobs_ps = np.zeros(N_ROWS)
         self.dynamic = np.zeros(N_ROWS)  # share of a node's dynamic power, mean over the row
         self.busy = np.zeros(N_ROWS)
 
-    def batch_energy(self, window_ms: float) -> float:
+    @property
+    def job_backlog(self) -> float:
+        """Low-priority jobs that wait, in prompts' worth of work."""
+        return float(self._backlog.flat[0])
+
+    def batch_energy(self, window_ms: float | Array) -> float | Array:
         """Return the energy of a prompt against unbatched serving (1 at window 0, falling)."""
         k = self._k
         return 1.0 - k.batch_gain * window_ms / (window_ms + k.batch_gain_ms)
@@ -39,11 +44,12 @@ class Workload:
         dt_s: float,
         arrivals: float,
         share: Array,
-        window_ms: float,
+        window_ms: float | Array,
         admission: float,
         throttle: Array,
     ) -> None:
-        """Serve one step. share (6,) sums to 1; admission 0..1; throttle (6,) is speed, 1 = full."""
+        """Serve one step. share (6,) sums to 1; admission 0..1; throttle (..., 6) is speed, 1 = full;
+        window_ms: one value, or (..., 1)."""
         k = self._k
         e = self.batch_energy(window_ms)
         capacity_ps = (
@@ -68,16 +74,16 @@ class Workload:
         self, dt_s: float, capacity_ps: Array, served_ps: Array, admission: float
     ) -> None:
         k = self._k
-        self.job_backlog += k.job_load * self._row_nominal_ps * N_ROWS * dt_s
+        self._backlog = self._backlog + k.job_load * self._row_nominal_ps * N_ROWS * dt_s
         room_ps = np.minimum(
             k.job_load_max * self._row_nominal_ps * admission,
             np.maximum(0.97 * capacity_ps - served_ps, 0.0),
         )
-        most = float(room_ps.sum()) * dt_s
-        part = min(1.0, self.job_backlog / most) if most > 0.0 else 0.0
+        most = room_ps.sum(axis=-1, keepdims=True) * dt_s
+        part = np.minimum(1.0, self._backlog / np.maximum(most, 1e-9))
         self.jobs_ps = room_ps * part
-        self.job_backlog = max(0.0, self.job_backlog - most * part)
+        self._backlog = np.maximum(0.0, self._backlog - most * part)
 
     def marginal_share(self, window_ms: float) -> float:
         """Return the dynamic share that one prompt a second adds to a nominal row."""
-        return self.batch_energy(window_ms) / self._row_nominal_ps
+        return float(self.batch_energy(window_ms)) / self._row_nominal_ps

@@ -87,6 +87,17 @@ def test_oracle_follows_what_no_constant_can(plant: str, method: str) -> None:
     assert oracle["violation_steps"] == best["violation_steps"]
 
 
+def test_on_a_plant_that_foresees_the_oracle_beats_the_best_constant(tmp_path: Path) -> None:
+    hall, cache = Rehearsal("hall", {"step_s": "60"}, 2.0, "fixed"), Cache(tmp_path)
+    fixed, best, oracle = (
+        run_reference(name, hall, cache=cache) for name in ("fixed", "best-constant", "oracle")
+    )
+    assert best["total_kwh"] < 0.85 * fixed["total_kwh"]
+    assert oracle["method"] == "roll-outs"
+    assert oracle["total_kwh"] < best["total_kwh"]
+    assert sum(oracle["violation_steps"].values()) == 0
+
+
 def test_trim_and_respond_by_hand() -> None:
     plant = TwoZones()
     act = trim_respond(Scene(tuple(plant.points()), 28.0))
