@@ -152,9 +152,17 @@ async def test_a_driver_that_cannot_be_made_is_said(house: House) -> None:
     assert house.held() == {PUMP}
 
 
-async def test_a_device_that_the_journal_has_lost_is_said(house: House) -> None:
+async def test_a_device_that_the_journal_has_lost_is_found_in_the_copy(house: House) -> None:
     await house.rig.one(SUPPLY, 19.8)
     house.rig.journal._db.execute("DELETE FROM device")
+    assert await house.run() == Released((SUPPLY,), (), {})
+
+
+async def test_a_device_that_nothing_knows_is_said(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.rig.one(SUPPLY, 19.8)
+    monkeypatch.setattr(Journal, "devices", lambda _self: {})
     done = await house.run()
     assert done == Released((), (), {SUPPLY: "its device is not in the journal"})
 
