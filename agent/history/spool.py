@@ -77,6 +77,10 @@ class Spool:
         """Rows that wait here."""
         return sum(s.rows for s in self._segments)
 
+    def __len__(self) -> int:
+        """How many segments wait here."""
+        return len(self._segments)
+
     @property
     def oldest(self) -> Segment | None:
         """What should be written to the database next."""

@@ -18,7 +18,9 @@ from agent.history.spool import Segment, Spool
 log = structlog.get_logger(__name__)
 
 STREAM = "mqtt"
-FLUSH_S = 5.0
+FLUSH_S = 5.0  # longer, up to FLUSH_MOST_S, the more waits: a long outage must not be a million files
+FLUSH_MOST_S = 60.0
+EASY = 100  # segments
 BATCH = 500
 WAITING = 10_000  # rows between the loop and the disk: a disk that stalls costs the oldest
 SAMPLE_S = 60.0  # a state is kept so often while nobody hears it
@@ -95,7 +97,7 @@ class Backlog:
 
     def _run(self) -> None:
         while not self._ending:
-            self._wake.wait(FLUSH_S)
+            self._wake.wait(min(FLUSH_S * (1 + len(self._spool) / EASY), FLUSH_MOST_S))
             self._wake.clear()
             self._flush()
             while not self._ending and (segment := self._spool.oldest) is not None:

@@ -17,6 +17,7 @@ from drivers.bacnet import BacnetDriver
 from drivers.contract import Driver, DriverError, NotSent, Refused, Transient
 from drivers.modbus import ModbusDriver
 from drivers.workload import WorkloadDriver
+from tests.drivers import test_prometheus, test_snmp_faults
 from tests.drivers.bacnet_peer import PRESENT_VALUE, BacnetPeer, oid, real
 from tests.drivers.http_peer import RouterPeer, reply
 from tests.drivers.make import device, point, register, writable
@@ -444,7 +445,8 @@ def test_the_matrix_is_as_large_as_promised() -> None:
     sizes = {
         "modbus": len(MODBUS_FAULTS) + 4 + len(WRITE_FAULTS) * 2 + len(SENTINELS),
         "bacnet": len(BACNET_FAULTS) + len(BACNET_VALUES) * 2 + len(SINGLE_FAULTS) + len(DATAGRAM_FAULTS),
-        "http": len(HTTP_FAULTS) + 1,
+        "snmp": len(test_snmp_faults.FAULTS) + 1,
+        "http": len(HTTP_FAULTS) + 1 + len(test_prometheus.FAULTS) + len(test_prometheus.HOSTILE_BODIES),
     }  # fmt: skip
     print("malformed replies tried:", sizes)
     assert min(sizes.values()) >= 14
