@@ -18,7 +18,9 @@ from agent.history.spool import Segment, Spool
 log = structlog.get_logger(__name__)
 
 STREAM = "mqtt"
-FLUSH_S = 5.0  # longer, up to FLUSH_MOST_S, the more waits: a long outage must not be a million files
+FLUSH_S = (
+    5.0  # longer, up to FLUSH_MOST_S, the more waits: a long outage must not be a million files
+)
 FLUSH_MOST_S = 60.0
 EASY = 100  # segments
 BATCH = 500
