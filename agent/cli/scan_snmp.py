@@ -6,7 +6,10 @@ A secret given here never reaches the output: the site file refers to the enviro
 import asyncio
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import click
 
@@ -43,17 +46,22 @@ class Access:
 @click.option("--user", help=f"v3 user; passwords come from ${AUTH} and ${PRIV}.")
 @click.option("--auth", "signing", default="sha256", show_default=True, help="v3 signature.")
 @click.option("--priv", "hiding", default="aes128", show_default=True, help="v3 encryption.")
+@click.option("--rack", help="Where the one target stands: written once, for all of its points.")
+@click.option("--row", help="The row it belongs to.")
 @click.option("--timeout", "timeout_s", default=2.0, show_default=True, help="Seconds a request.")
 def snmp(
     targets: tuple[str, ...], community: str | None, v1: bool, user: str | None, signing: str,
-    hiding: str, timeout_s: float,
+    hiding: str, rack: str | None, row: str | None, timeout_s: float,
 ) -> None:  # fmt: skip
     """Find out what SNMP devices are and print a site file for them."""
     if user is None and not community:
         fail(f"give --community NAME, or --user for v3 (or set {COMMUNITY})", Exit.USAGE)
     access = _v3(user, signing, hiding) if user else _community(community or "", v1)
     places = [_place(target) for target in targets]
-    entries, lost = asyncio.run(_scan_all(places, access, timeout_s))
+    stands = {k: v for k, v in (("rack", rack), ("row", row)) if v}
+    if stands and len(places) > 1:
+        fail("--rack and --row are for one target; set them in the file for several", Exit.USAGE)
+    entries, lost = asyncio.run(_scan_all(places, access, timeout_s, stands))
     if entries:
         click.echo(site_file(entries), nl=False)
     if lost:
@@ -97,7 +105,10 @@ def _place(target: str) -> tuple[str, int]:
 
 
 async def _scan_all(
-    places: list[tuple[str, int]], access: Access, timeout_s: float
+    places: list[tuple[str, int]],
+    access: Access,
+    timeout_s: float,
+    stands: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Entry], int]:
     """Scan one target after the other. Returns entries, and how many did not answer."""
     entries: list[Entry] = []
@@ -120,7 +131,8 @@ async def _scan_all(
         finally:
             session.close()
         _tell(host, port, found)
-        entries.append(_entry(host, port, found, access, ids, lines))
+        entry = _entry(host, port, found, access, ids, lines)
+        entries.append(replace(entry, **_place_of(found, stands, entry.keys)))
     return entries, lost
 
 
@@ -158,6 +170,15 @@ def _entry(
     if found.profile is None:
         points = (UPTIME,)
     return Entry(tuple(keys), points, (note,), tuple(lines))
+
+
+def _place_of(
+    found: Scanned, stands: Mapping[str, str], keys: tuple[tuple[str, object], ...]
+) -> dict[str, Any]:
+    """Rack and row as keys where they were given, else as a hint: nobody guesses a place."""
+    said = f"; the device says: {found.location}" if found.location else ""
+    hint = f'rack = "A01"  # set rack and row once, here, for all points{said}'
+    return {"keys": (*keys, *stands.items()), "hints": () if stands else (hint,)}
 
 
 def _id(name: str, ids: set[str]) -> str:

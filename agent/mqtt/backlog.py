@@ -18,10 +18,8 @@ from agent.history.spool import Segment, Spool
 log = structlog.get_logger(__name__)
 
 STREAM = "mqtt"
-FLUSH_S = (
-    5.0  # longer, up to FLUSH_MOST_S, the more waits: a long outage must not be a million files
-)
-FLUSH_MOST_S = 60.0
+FLUSH_S = 5.0
+FLUSH_MOST_S = 60.0  # the more waits, the longer: a long outage must not be a million files
 EASY = 100  # segments
 BATCH = 500
 WAITING = 10_000  # rows between the loop and the disk: a disk that stalls costs the oldest

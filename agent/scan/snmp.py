@@ -19,7 +19,7 @@ from drivers.snmp_ber import Absent, Garbled, Oid, Value, encode_oid
 from drivers.snmp_session import Session, Status, TimedOut
 
 SYS_DESCR, SYS_OBJECT_ID = (1, 3, 6, 1, 2, 1, 1, 1, 0), (1, 3, 6, 1, 2, 1, 1, 2, 0)
-SYS_NAME = (1, 3, 6, 1, 2, 1, 1, 5, 0)
+SYS_NAME, SYS_LOCATION = (1, 3, 6, 1, 2, 1, 1, 5, 0), (1, 3, 6, 1, 2, 1, 1, 6, 0)
 REPETITIONS = 20
 MAX_ROWS = 5_000
 
@@ -31,6 +31,7 @@ class Scanned:
     descr: str
     object_id: str
     name: str
+    location: str = ""  # where somebody once wrote that it stands
     profile: Profile | None = None
     found: Expansion = field(default_factory=Expansion)
     requests: int = 0
@@ -108,9 +109,9 @@ class Walker:
 
 async def identify(session: Asks) -> Scanned:
     """Ask a device who it is. Raises DriverError when it does not answer."""
-    oids = [encode_oid(o) for o in (SYS_DESCR, SYS_OBJECT_ID, SYS_NAME)]
-    descr, object_id, name = await _gently(session, oids)
-    return Scanned(text_of(descr), text_of(object_id), text_of(name))
+    oids = [encode_oid(o) for o in (SYS_DESCR, SYS_OBJECT_ID, SYS_NAME, SYS_LOCATION)]
+    descr, object_id, name, location = map(text_of, await _gently(session, oids))
+    return Scanned(descr, object_id, name, location)
 
 
 async def _gently(session: Asks, oids: list[bytes]) -> list[Value]:

@@ -29,6 +29,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()  # keys that a person may set once for the whole device
 
 
 def site_file(entries: Sequence[Entry]) -> str:
@@ -37,6 +38,7 @@ def site_file(entries: Sequence[Entry]) -> str:
     for entry in entries:
         lines += ["", *(f"# {_comment(n)}" for n in entry.notes), "[[device]]"]
         lines += [f"{key} = {toml(value)}" for key, value in entry.keys]
+        lines += [f"# {_comment(h)}" for h in entry.hints]
         if entry.points or entry.lines:
             lines += ["point = [", *(_point(p) for p in entry.points), *entry.lines, "]"]
         lines += [f"# {_comment(c)}" for c in entry.candidates]

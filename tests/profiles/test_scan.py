@@ -100,6 +100,24 @@ def test_stdout_is_a_site_file_without_a_secret(tmp_path: Path) -> None:
         assert "1 left out: -410" in err
 
 
+def test_a_rack_is_set_once_for_all_points(tmp_path: Path) -> None:
+    where = tlv(4, b"Hall A\nrack = 'B7'")
+    with running(Recording(sentry4() | {"1.3.6.1.2.1.1.6.0": where})) as agent:
+        target = f"127.0.0.1:{agent.port}"
+        code, out, _ = scan(target, "--community", "public")
+        assert code == 0
+        assert '# rack = "A01"  # set rack and row once' in out
+        assert "Hall A rack = 'B7'" in out
+        assert "rack" not in tomllib.loads(out)["device"][0]
+        code, out, _ = scan(target, "--community", "public", "--rack", "A07", "--row", "A")
+        assert code == 0
+        device = loaded(out, tmp_path).device
+        assert {(p.rack, p.row) for p in device.points} == {("A07", "A")}
+        code, _, err = scan(target, target, "--community", "public", "--rack", "A07")
+        assert code == 2
+        assert "one target" in err
+
+
 def test_a_changed_unit_makes_the_value_bad_not_wrong(tmp_path: Path) -> None:
     agent = Recording(sentry4())
     with running(agent):
