@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
+from agent import lean
 from agent.clock import WallClock
 from agent.core import Agent
 from agent.jobs import Job
@@ -70,6 +71,7 @@ class Records:
             self._models = self._agent.services.models = made
             self._agent.listeners.append(made.listen)
             self._recording.begin(history)
+            lean.settle()
         except Exception:
             log.exception("no history until restart")
 

@@ -21,7 +21,7 @@ from agent import json_in
 from agent.api.auth import Tokens, foreign
 from agent.api.models import Error, ErrorBody, Problem
 from agent.api.views import Seen
-from agent.history.service import HistoryDown
+from agent.services import HistoryDown
 
 if TYPE_CHECKING:
     from agent.api.push import PushDoor

@@ -5,7 +5,7 @@ Read only. Pages are bounded; what is polled has an ETag, so that an unchanged a
 
 import asyncio
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -18,11 +18,10 @@ from agent.api.app import HISTORY_ERRORS, READ_ERRORS, Context, StrictRoute
 from agent.api.auth import reader
 from agent.api.metrics import CONTENT_TYPE, exposition
 from agent.clock import parse_utc, utc
-from agent.history.service import History
 from agent.plain import plain
-from agent.reports.explain import NothingToExplain
-from agent.reports.explain import explain as climb
-from agent.reports.gather import report as collect
+
+if TYPE_CHECKING:  # the database's libraries are imported behind the first readings
+    from agent.history.service import History
 
 bearer = HTTPBearer(
     scheme_name="reading token", description="any role; not needed on loopback", auto_error=False
@@ -137,7 +136,7 @@ def _default_points(context: Context) -> list[str]:
 
 
 async def _series(
-    context: Context, history: History, key: str, since_s: float, until_s: float, step_s: float
+    context: Context, history: "History", key: str, since_s: float, until_s: float, step_s: float
 ) -> m.Series:
     p = context.site.points[key]
     samples = await history.series(key, since_s, until_s, step_s)
@@ -173,6 +172,9 @@ async def explain(
     request: Request, act: Annotated[str | None, Query(max_length=200)] = None
 ) -> m.LadderShape:
     """Why the act with this id or cycle (default: the latest) was made, or was not."""
+    from agent.reports.explain import NothingToExplain
+    from agent.reports.explain import explain as climb
+
     context = context_of(request)
     try:
         ladder = await climb(_history(context), context.site, act)
@@ -201,6 +203,8 @@ REPORTS: dict[int | str, dict[str, Any]] = {
 @router.post("/report/judges", response_class=Response, responses=REPORTS)
 async def report(request: Request, wanted: ReportWanted) -> Response:
     """What a stretch of time was like: energy, limits, actions, with `charts` to draw."""
+    from agent.reports.gather import report as collect
+
     context = context_of(request)
     now_s = context.clock.now_s()
     until_s = _when(wanted.until, "until", now_s)
@@ -244,7 +248,7 @@ def _step(least_s: float) -> float:
     return next((s for s in (1, 5, 10, 30, 60, 300, 900, 3_600) if s >= least_s), 86_400)
 
 
-def _history(context: Context) -> History:
+def _history(context: Context) -> "History":
     if context.history is None:
         raise HTTPException(503, "this agent keeps no history")
     return context.history

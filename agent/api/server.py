@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -20,11 +21,13 @@ from agent.api.events import Clients
 from agent.api.push import PushDoor
 from agent.core import Agent
 from agent.events import Hub
-from agent.history.service import History
 from agent.mqtt.mirror import Mirror
 from agent.polling import DeviceStats
 from config.secrets import SecretError
 from config.site import Site
+
+if TYPE_CHECKING:
+    from agent.history.service import History
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +65,7 @@ class Api:
         agent: Agent,
         hub: Hub,
         version: str,
-        history: History | None = None,
+        history: "History | None" = None,
         mirror: Mirror | None = None,
         polls: dict[str, DeviceStats] | None = None,
         environ: Mapping[str, str] | None = None,

@@ -7,7 +7,6 @@ import click
 
 from agent.cli.exits import Exit, fail
 from agent.cli.options import config_option
-from config.loader import load_site
 
 
 @click.command()
@@ -30,6 +29,7 @@ def run(
     from agent.identity import foreign_owner
     from agent.logs import configure
     from agent.run import StartError, run_site
+    from config.loader import load_site
 
     site = load_site(config_path)
     # Another clock than the world's is for rehearsals only.

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from agent.history.schema import METADATA
 from config.secrets import SecretError, resolve
 from config.site import Site
 
@@ -33,11 +34,11 @@ _SQLITE_PRAGMAS = (
     "PRAGMA synchronous=NORMAL",
     f"PRAGMA busy_timeout={BUSY_MS}",
     "PRAGMA journal_size_limit=67108864",
-    "PRAGMA cache_size=-32768",  # 32 MiB: the tail pages of 5,000 points
     "PRAGMA temp_store=MEMORY",
 )
 _MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = max(p.name[1:5] for p in (_MIGRATIONS / "versions").glob("v[0-9]*.py"))  # its revision
+_STAMP = "alembic_version"
 _MIGRATION_LOCK = 0x534B414449  # "SKADI": one agent at a time upgrades a shared database
 
 
@@ -107,7 +108,8 @@ def outside_transactions(engine: AsyncEngine) -> AsyncEngine:
 async def migrate(engine: AsyncEngine) -> None:
     """Bring the schema to this release's. All or nothing; safe when several agents start at once.
 
-    One that is already there takes no lock, and Alembic's memory neither. Raises DATABASE_ERRORS.
+    One that is already there takes no lock; an empty database gets the tables as they are now, and
+    only an older one is migrated, which takes Alembic's memory. Raises DATABASE_ERRORS.
     """
     async with asyncio.timeout(STATEMENT_S):
         async with engine.connect() as connection:
@@ -117,17 +119,28 @@ async def migrate(engine: AsyncEngine) -> None:
             if engine.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:n)")
                 await connection.execute(lock, {"n": _MIGRATION_LOCK})
-            await connection.run_sync(_upgrade)
+            empty = await connection.run_sync(_revision) is None
+            await connection.run_sync(_create if empty else upgrade)
 
 
 def _revision(connection: Connection) -> str | None:
-    if not connection.dialect.has_table(connection, "alembic_version"):
+    if not connection.dialect.has_table(connection, _STAMP):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_STAMP}"))
     return revision
 
 
-def _upgrade(connection: Connection) -> None:
+def _create(connection: Connection) -> None:
+    """All tables of this release at once, stamped as Alembic would."""
+    METADATA.create_all(connection, checkfirst=False)
+    connection.execute(
+        text(f"CREATE TABLE {_STAMP} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    )
+    connection.execute(text(f"INSERT INTO {_STAMP} VALUES (:newest)"), {"newest": NEWEST})
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Migrate an older schema. Raises SchemaError."""
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -136,7 +149,7 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         raise SchemaError(str(error)) from error
 

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from agent.clock import Clock, parse_utc
 from agent.history import query, store
 from agent.history import rollup as rollups
+from agent.history.buffer import Block, Stream
 from agent.history.db import (
     DATABASE_ERRORS,
     STATEMENT_S,
@@ -34,9 +35,9 @@ from agent.history.db import (
 )
 from agent.history.retention import purge
 from agent.history.schema import IMS_SCORES, OPTIMIZER_ACTIONS, TELEMETRY_RAW
-from agent.history.spool import Row, Spool
+from agent.history.spool import Spool
 from agent.history.timescale import switch_on
-from agent.history.writer import Stream, Writer
+from agent.history.writer import Writer
 from agent.logs import Outage
 from agent.plain import finite, strict_json
 from agent.services import HistoryDown as HistoryDown
@@ -45,7 +46,7 @@ from control.types import Finding, Reading, Sweep
 
 log = structlog.get_logger(__name__)
 
-# How many rows may wait in memory, about 20 MB in all; the spool on disk takes over from there.
+# How many rows may wait in memory, 20 MB at most; the spool on disk takes over from there.
 # Actions are few and matter most.
 STREAMS = (
     Stream(TELEMETRY_RAW, room=100_000),
@@ -124,14 +125,7 @@ class History:
         if kept_s <= at_s < kept_s + self._site.history.min_interval_s or not 0 < at_s < _END_S:
             return
         self._kept_s[device.id] = at_s
-        site, area = self._me
-        rows: list[Row] = [
-            (site, area, key, at_s, value, "good")
-            for key, value in zip(sweep.points, sweep.values.tolist(), strict=True)
-        ]
-        for at, (quality, _) in sweep.faults.items():
-            rows[at] = (site, area, sweep.points[at], at_s, None, str(quality))
-        self._writer.put_all(TELEMETRY_RAW, rows)
+        self._writer.put(TELEMETRY_RAW, Block(self._me, sweep, 0, len(sweep)))
 
     def add_scores(self, now_s: float, findings: Sequence[Finding]) -> None:
         """Queue what the monitor found. Never blocks, never raises."""

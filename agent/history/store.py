@@ -17,6 +17,7 @@ from agent.history.schema import IMS_MODEL, SERIES, SETTINGS
 from config.site import Site
 
 Identity = tuple[str, str]  # site, area
+_AT_ONCE = 500  # rows in one call, for their memory's sake
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ async def describe_series(connection: AsyncConnection, site: Site) -> None:
         | {"quantity": p.quantity, "unit": p.about.unit, "row": p.row, "rack": p.rack}
         for p in site.points.values()
     ]
-    if rows:
-        await _upsert(connection, SERIES, rows, ("site", "area", "point"))
+    for at in range(0, len(rows), _AT_ONCE):
+        await _upsert(connection, SERIES, rows[at : at + _AT_ONCE], ("site", "area", "point"))
 
 
 def mine(table: Table, me: Identity) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Rows on their way into the database: bounded buffers, and the one task that empties them.
+"""Rows on their way into the database: the one task that empties the buffers.
 
 Decides what happens when the database is slow or gone: rows move to the spool on disk, and from
 there into the database once it is back, beside what is new. Where the spool can't take them they
@@ -9,10 +9,9 @@ history_gaps. Adding must never block, never raise, and never make anybody wait 
 import asyncio
 import random
 import sys
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -21,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from agent.history.buffer import Block, Buffer, Item, Stream, Taken
 from agent.history.db import DATABASE_ERRORS, STATEMENT_S, for_writing, one_line
 from agent.history.schema import (
     HISTORY_GAPS,
@@ -30,7 +30,7 @@ from agent.history.schema import (
     Utc,
     stored_time,
 )
-from agent.history.spool import Gap, Row, Segment, Spool, joined
+from agent.history.spool import Gap, Row, Segment, Spool
 from agent.logs import Outage
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ FLUSH_S = 5.0  # wall seconds between two writes: rows of one point lie together
 BATCH_ROWS = (
     25_000  # of one stream in one transaction: a page of a point is then changed once in 5 s
 )
+CHUNK_ROWS = 2_000  # of them as rows at once: as many as are worth their memory
 SPOOL_ROWS = 5_000  # in one segment of the spool
 # A thread that prepares or writes rows lets go of the interpreter after so long when the loop wants
 # it. By default it is 5 ms, and the loop asks several times a cycle.
@@ -46,72 +47,6 @@ GIVE_WAY_S = 0.000_5
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 # Errors of the rows, not of the database.
 _REFUSALS = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError)
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A table that rows are streamed into, in the order of its columns; `time` is the column
-    that says when, and `room` how many rows may wait."""
-
-    table: Table
-    room: int
-    time: str = "ts"
-
-    @property
-    def time_index(self) -> int:
-        """Where the time stands in a row."""
-        return list(self.table.columns.keys()).index(self.time)
-
-
-class Buffer:
-    """Rows that wait, oldest first. Full: the oldest give way and the hole is remembered."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.dropped = 0
-        self._rows: deque[Row] = deque()
-        self._time = stream.time_index
-        self._gap: Gap | None = None
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def put(self, row: Row) -> None:
-        """Add a row; never blocks, never raises."""
-        if len(self._rows) >= self.stream.room:
-            self.drop(1)
-        self._rows.append(row)
-
-    def put_all(self, rows: Sequence[Row]) -> None:
-        """Add rows in their order."""
-        self.drop(len(self._rows) + len(rows) - self.stream.room)
-        self._rows.extend(rows)
-
-    def peek(self, most: int) -> list[Row]:
-        """The oldest rows, which stay until they are `done`."""
-        return list(islice(self._rows, most))
-
-    def done(self, rows: Sequence[Row]) -> None:
-        """These rows, as peeked, are stored. Some may have been dropped meanwhile."""
-        for row in rows:
-            if self._rows and self._rows[0] is row:
-                self._rows.popleft()
-
-    def drop(self, count: int) -> None:
-        """Give up the oldest rows and remember since when and until when."""
-        for _ in range(min(count, len(self._rows))):
-            at_s = self._rows.popleft()[self._time]
-            self._gap = joined(self._gap, (at_s, at_s, 1))
-            self.dropped += 1
-
-    def take_gap(self) -> Gap | None:
-        """The hole that is not yet written down; from now on a new one is remembered."""
-        gap, self._gap = self._gap, None
-        return gap
-
-    def keep_gap(self, gap: Gap) -> None:
-        """This hole could not be written down after all."""
-        self._gap = joined(self._gap, gap)
 
 
 class Writer:
@@ -148,17 +83,10 @@ class Writer:
         await self._on_disk(self._spool.load)
         self._task = asyncio.create_task(self._run(), name="history: writer")
 
-    def put(self, table: Table, row: Row) -> None:
-        """Queue a row for a table: site and area first, then the columns in order."""
+    def put(self, table: Table, item: Item) -> None:
+        """Queue a row for a table (site and area first, then the columns in order) or a poll."""
         buffer = self.buffers[table.name]
-        buffer.put(row)
-        if len(buffer) >= BATCH_ROWS:
-            self._wake.set()
-
-    def put_all(self, table: Table, rows: Sequence[Row]) -> None:
-        """Queue rows for a table."""
-        buffer = self.buffers[table.name]
-        buffer.put_all(rows)
+        buffer.put(item)
         if len(buffer) >= BATCH_ROWS:
             self._wake.set()
 
@@ -242,10 +170,12 @@ class Writer:
     async def _to_disk(self) -> None:
         """Move what waits in memory to the spool. A disk that won't have it leaves it there."""
         for name, buffer in self.buffers.items():
-            while rows := buffer.peek(SPOOL_ROWS):
-                if not await self._on_disk(self._spool.put, name, rows, buffer.stream.time_index):
+            while buffer:
+                taken = buffer.peek(SPOOL_ROWS)
+                at = buffer.stream.time_index
+                if not await self._on_disk(self._spool.put, name, taken.rows(), at):
                     return
-                buffer.done(rows)
+                buffer.done(taken)
 
     async def _on_disk(self, act: Callable[..., object], *about: Any) -> bool:
         try:
@@ -304,7 +234,7 @@ class Writer:
 
     async def _write(self, engine: AsyncEngine, buffers: Sequence[Buffer]) -> bool:
         """One transaction with the oldest rows of these buffers; True when one may hold more."""
-        batch = [(b, rows) for b in buffers if (rows := b.peek(self._most))]
+        batch = [(b, b.peek(self._most)) for b in buffers if b]
         gaps = [(b, gap) for b in buffers if (gap := b.take_gap())]
         holes = self._spool.holes
         if not gaps and not batch and not holes:
@@ -312,45 +242,48 @@ class Writer:
         noted = [(b.stream.table.name, gap) for b, gap in gaps] + list(holes.items())
         try:
             async with self._lock, for_writing(engine).begin() as connection:
-                for buffer, rows in batch:
+                for buffer, taken in batch:
                     self._inserting = buffer
-                    await self._insert(connection, buffer.stream.table, rows)
+                    await self._insert(connection, buffer.stream.table, taken)
                 self._inserting = None
-                for buffer, rows in batch:
+                for buffer, taken in batch:
                     if buffer.stream.table is TELEMETRY_RAW:
-                        await self._mark_dirty(connection, rows, buffer.stream.time_index)
+                        await self._mark_dirty(connection, taken)
                 await self._note_gaps(connection, noted)
         except BaseException:
             for buffer, gap in gaps:
                 buffer.keep_gap(gap)
             raise
-        for buffer, rows in batch:
-            buffer.done(rows)
-            self.written += len(rows)
+        for buffer, taken in batch:
+            buffer.done(taken)
+            self.written += taken.count
         if holes:
             await asyncio.to_thread(self._spool.holes_written)
-        return any(len(rows) == self._most for _, rows in batch)
+        return any(taken.count == self._most for _, taken in batch)
 
-    async def _insert(self, connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
+    async def _insert(self, connection: AsyncConnection, table: Table, taken: Taken) -> None:
         """Insert rows; those that are already there are left alone."""
         if table.name not in self._sql:
             statement = _insert_for(connection)(table).on_conflict_do_nothing()
             self._sql[table.name] = str(statement.compile(dialect=connection.dialect))
-        stored = await asyncio.to_thread(_stored, table, rows, connection.dialect.name)
-        await connection.exec_driver_sql(self._sql[table.name], stored)
+        for chunk in taken.chunks(CHUNK_ROWS):
+            stored = await asyncio.to_thread(_stored, table, chunk, connection.dialect.name)
+            await connection.exec_driver_sql(self._sql[table.name], stored)
 
-    async def _mark_dirty(
-        self, connection: AsyncConnection, rows: Sequence[Row], time: int
-    ) -> None:
+    async def _mark_dirty(self, connection: AsyncConnection, taken: Taken) -> None:
         """Note the minutes these rows fall in. An update of a note that is there locks it, so that
         a rollup at the same moment can't take it away unseen."""
-        minutes = await asyncio.to_thread(_minutes, rows, time)
+        keys = ("site", "area", "ts")
+        minutes = {
+            (*i.me, i.sweep.taken_s // MINUTE_S * MINUTE_S) if isinstance(i, Block)
+            else (i[0], i[1], i[3] // MINUTE_S * MINUTE_S) for i in taken.items
+        }  # fmt: skip
         insert = _insert_for(connection)(ROLLUP_DIRTY)
         await connection.execute(
             insert.on_conflict_do_update(
-                index_elements=["site", "area", "ts"], set_={"ts": insert.excluded.ts}
+                index_elements=list(keys), set_={"ts": insert.excluded.ts}
             ),
-            [dict(zip(("site", "area", "ts"), minute, strict=True)) for minute in minutes],
+            [dict(zip(keys, minute, strict=True)) for minute in sorted(minutes)],
         )
 
     async def _note_gaps(
@@ -368,25 +301,24 @@ class Writer:
             await connection.execute(upsert, row)
 
 
-def _stored(table: Table, rows: Sequence[Row], kind: str) -> list[Row]:
+def _stored(table: Table, items: Sequence[Item], kind: str) -> list[Row]:
     """Rows as the database takes them, point by point (the third column): each page is changed once.
 
-    Of one point they stay in the order they came in. Not one sort of them all: nothing else runs
-    in this process while one call sorts 25,000 rows.
+    Of one point they stay in the order they came in. Some rows at a time: nothing else runs in
+    this process while one call sorts.
     """
     times = [at for at, column in enumerate(table.columns) if isinstance(column.type, Utc)]
-    by_point: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    stored: list[Row] = []
+    for item in items:
+        if isinstance(item, Block):
+            stored += item.rows(stored_time(item.sweep.taken_s, kind))
+            continue
+        row = list(item)
         for at in times:
-            if row[at] is not None:
-                row = (*row[:at], stored_time(row[at], kind), *row[at + 1 :])
-        by_point[row[2]].append(row)
-    return [row for point in sorted(by_point) for row in by_point[point]]
-
-
-def _minutes(rows: Sequence[Row], time: int) -> list[Row]:
-    """The minutes that rows fall in, each with its site and area, in order."""
-    return sorted({(row[0], row[1], row[time] // MINUTE_S * MINUTE_S) for row in rows})
+            row[at] = None if row[at] is None else stored_time(row[at], kind)
+        stored.append(tuple(row))
+    stored.sort(key=itemgetter(2))
+    return stored
 
 
 def _insert_for(connection: AsyncConnection) -> Any:

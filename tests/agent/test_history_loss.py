@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from agent.clock import VirtualClock, WallClock
 from agent.history import service as history_module
 from agent.history import writer as history_writer
+from agent.history.buffer import Buffer, Stream
 from agent.history.schema import TELEMETRY_RAW
 from agent.history.service import History
-from agent.history.writer import Buffer, Stream
 from agent.jobs import Job, Scheduler
 from config.secrets import SecretRef
 from tests.agent import make
@@ -175,7 +175,7 @@ def test_a_buffer_that_overflows_during_a_write_keeps_its_books() -> None:
     taken = buffer.peek(2)
     buffer.put(rows[3])  # row 0 gives way while it is being written
     buffer.done(taken)
-    assert buffer.peek(9) == rows[2:4]
+    assert buffer.peek(9).rows() == rows[2:4]
     assert buffer.take_gap() == (0.0, 0.0, 1)
     buffer.put(rows[4])
     buffer.put(rows[5])

@@ -7,9 +7,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
-from agent.history.db import history_url, make_engine, migrate
+from agent.history.db import NEWEST, for_writing, history_url, make_engine, migrate, upgrade
 from agent.history.schema import METADATA, Utc, stored_time
 from config.secrets import SecretRef
 from tests.agent import make
@@ -28,25 +28,45 @@ def differences(connection: Connection) -> list[Any]:
     return compare_metadata(context, METADATA)
 
 
-async def check(site: Any, environ: dict[str, str]) -> None:
+def keys(connection: Connection) -> dict[str, Any]:
+    """Each table's primary key, and the revision the database says it is of."""
+    about = inspect(connection)
+    found = {t: about.get_pk_constraint(t)["constrained_columns"] for t in about.get_table_names()}
+    return found | {"revision": connection.scalar(text("SELECT version_num FROM alembic_version"))}
+
+
+async def check(site: Any, environ: dict[str, str], old: str | None) -> dict[str, Any]:
+    """An empty database, or one of revision `old`, becomes what the code says; its keys."""
     engine = make_engine(site, environ)
+    if old is not None:
+        async with for_writing(engine).begin() as connection:
+            await connection.run_sync(upgrade, old)
     await migrate(engine)
     await migrate(engine)  # a second time there is nothing to do
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+        found = await connection.run_sync(keys)
     await engine.dispose()
+    return found
 
 
-async def test_sqlite_migrates_to_what_the_code_says(tmp_path: Path) -> None:
-    await check(make.site(tmp_path), {})
+async def test_sqlite_made_and_migrated_is_what_the_code_says(tmp_path: Path) -> None:
+    made = await check(make.site(tmp_path / "new"), {}, None)
+    assert await check(make.site(tmp_path / "old"), {}, "0001") == made
+    assert made["telemetry_raw"] == ["site", "area", "point", "ts"]
+    assert made["revision"] == NEWEST
 
 
-async def test_postgresql_migrates_to_what_the_code_says() -> None:
-    given = database()
-    try:
-        await check(make.site(url=given.url, password=SecretRef(env="PG")), {"PG": given.password})
-    finally:
-        given.remove()
+async def test_postgresql_made_and_migrated_is_what_the_code_says() -> None:
+    found = []
+    for old in (None, "0001"):
+        given = database()
+        site = make.site(url=given.url, password=SecretRef(env="PG"))
+        try:
+            found.append(await check(site, {"PG": given.password}, old))
+        finally:
+            given.remove()
+    assert found[0] == found[1]
 
 
 def test_revisions_form_one_line_and_every_table_names_site_and_area() -> None:

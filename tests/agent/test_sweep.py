@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import VirtualClock
+from agent.history.buffer import Block, Buffer, Stream
+from agent.history.schema import TELEMETRY_RAW
 from agent.later import Later
 from agent.mqtt.payload import Template, device_payload
 from agent.publish import Recording
@@ -148,12 +150,39 @@ async def test_history_keeps_at_most_one_poll_a_second_of_a_device(tmp_path: Pat
     assert [s.value for s in series[1]] == [None, None, None]
 
 
-def test_what_the_first_reading_does_not_need_is_not_imported_for_it() -> None:
-    heavy = ("sqlalchemy", "alembic", "fastapi", "rich", "matplotlib", "sklearn", "pysnmp", "BAC0",
-             "aiohttp", "cryptography")  # fmt: skip
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        (
+            "agent.run, drivers.modbus",
+            "sqlalchemy alembic fastapi rich matplotlib sklearn pysnmp BAC0 aiohttp cryptography",
+        ),
+        ("agent.run, agent.api.read, agent.api.write", "sqlalchemy alembic agent.reports.gather"),
+        ("agent.history.service, agent.models", "sqlalchemy.orm alembic"),
+    ],
+)
+def test_what_is_not_needed_yet_is_not_imported(modules: str, heavy: str) -> None:
     code = (
-        "import sys; from agent import lean; lean.begin(); import agent.run,"
-        f" drivers.modbus; print(*(m for m in {heavy} if sys.modules.get(m)))"
+        f"import sys; from agent import lean; lean.begin(); import {modules};"
+        f" print(*(m for m in {heavy.split()} if sys.modules.get(m)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+def test_a_poll_that_waits_for_the_database_is_taken_and_dropped_in_parts() -> None:
+    keys = tuple(f"rack/p{i}" for i in range(5))
+    faults = {3: (Quality.MISSING, "no answer")}
+    sweep = Sweep(keys, np.array([0.0, 1.0, 2.0, math.nan, 4.0]), T0, faults)
+    buffer = Buffer(Stream(TELEMETRY_RAW, room=6))
+    buffer.put(Block(("s", "a"), sweep, 0, 5))
+    taken = buffer.peek(4)
+    assert [r[2:] for r in taken.rows()][2:] == [
+        ("rack/p2", T0, 2.0, "good"), ("rack/p3", T0, None, "missing"),
+    ]  # fmt: skip
+    buffer.put(("s", "a", "b", T0 + 1, 0.0, "good"))
+    buffer.put(("s", "a", "c", T0 + 1, 0.0, "good"))  # the poll's first row gives way meanwhile
+    assert (len(buffer), buffer.dropped, buffer.take_gap()) == (6, 1, (T0, T0, 1))
+    buffer.done(taken)
+    assert [r[2] for r in buffer.peek(9).rows()] == ["rack/p4", "b", "c"]
+    assert [len(c) for c in buffer.peek(9).chunks(1)] == [1, 1, 1]

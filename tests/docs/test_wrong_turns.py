@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,11 @@ def test_another_distribution_with_one_of_our_names_is_named(
 ) -> None:
     assert identity.foreign_owner() is None
     found: dict[str, Any] = {"agent": ["skadi"], "control": ["skadi", "python-control"]}
-    monkeypatch.setattr(identity, "packages_distributions", lambda: found)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: found)
+    assert identity.foreign_owner() is None  # a folder that nobody installs into
+    monkeypatch.setattr(
+        identity, "find_spec", lambda name: ModuleSpec(name, None, origin=f"/{name}/x/y")
+    )
     assert identity.foreign_owner() == (
         "package 'control' is also provided by python-control: install skadi into an environment of its own"
     )
