@@ -62,8 +62,9 @@ class MatchSection(Section):
     sys_object_id: Annotated[tuple[Column, ...], Field(strict=False)] = ()
     sys_descr: Pattern | None = None
     has: Annotated[tuple[Column, ...], Field(strict=False)] = ()  # any of these answers
+    identity: Pattern | None = None  # Modbus: what a unit says of itself (FC 43), vendor first
 
-    @field_validator("sys_descr")
+    @field_validator("sys_descr", "identity")
     @classmethod
     def _pattern(cls, value: str | None) -> str | None:
         return value if value is None else _compiles(value)

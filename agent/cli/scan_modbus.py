@@ -6,7 +6,7 @@ import re
 import click
 
 from agent.cli.exits import Exit, fail
-from agent.scan.modbus import Shown, entry_of, look
+from agent.scan.modbus import Shown, entry_of, look, profile_of
 from agent.scan.toml import site_file
 from config.links import SerialSection
 from config.site import Device
@@ -54,7 +54,9 @@ async def _all(devices: list[Device], first: int, count: int) -> list[Shown]:
             _say(f"{where}: {error}")
             continue
         said = ", ".join(shown.identity.values()) or "does not say what it is"
-        _say(f"{where}: {said}; {len(shown.readings)} registers answer")
+        profile = profile_of(shown)
+        known = f"{profile.name}: {profile.about.title}; " if profile else ""
+        _say(f"{where}: {known}{said}; {len(shown.readings)} registers answer")
         if shown.readings:
             found.append(shown)
     return found

@@ -1,14 +1,17 @@
 """What a Modbus unit shows: what it says it is, and which of its registers answer.
 
 Modbus has no names and no units, so nothing is said about what a register means: each that
-answers becomes a raw `state`, for a person with the manual. Read only.
+answers becomes a raw `state`, for a person with the manual. A unit that says itself what it is
+(FC 43) gets the profile that knows those words. Read only.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.scan.toml import Entry, toml
 from config.addresses import ModbusAddress, RegisterKind
+from config.library import Profile, profiles_of
 from config.site import Device, Point
 from control.types import Reading
 from drivers.contract import DriverError
@@ -60,8 +63,18 @@ def _raw(device: Device, kind: RegisterKind, offset: int) -> Point:
     )  # fmt: skip
 
 
+def profile_of(shown: Shown) -> Profile | None:
+    """The profile whose pattern finds itself in the unit's own words."""
+    said = " ".join(shown.identity.values())
+    for profile in profiles_of("modbus-tcp"):
+        pattern = profile.match.identity
+        if pattern and re.search(pattern, said, re.IGNORECASE):
+            return profile
+    return None
+
+
 def entry_of(shown: Shown) -> Entry:
-    """One [[device]] of the site file with its raw registers."""
+    """One [[device]] of the site file: with the profile it names itself, else its raw registers."""
     device = shown.device
     keys: list[tuple[str, object]] = [("id", device.id), ("protocol", device.protocol)]
     if device.serial is not None:
@@ -71,7 +84,13 @@ def entry_of(shown: Shown) -> Entry:
         if device.port != DEFAULT_PORTS.get(device.protocol):
             keys.append(("port", device.port))
     keys.append(("unit_id", device.unit_id))
+    profile = profile_of(shown)
     notes = [f"Modbus unit {device.unit_id} at {device.address}", *_identity(shown.identity)]
+    if profile is not None:
+        keys.append(("profile", profile.name))
+        if not profile.about.verified:
+            notes.append("the profile is from a document only: hold some values against the unit")
+        return Entry(tuple(keys), notes=tuple(notes))
     notes.append("raw registers: give each its quantity, type, scale and unit from the manual")
     return Entry(tuple(keys), notes=tuple(notes), lines=tuple(map(_line, shown.readings)))
 

@@ -27,8 +27,10 @@ ASKED = b"\x2b\x0e\x02\x00"
 class NamedPeer(ModbusPeer):
     """A peer that says what it is."""
 
+    identity = IDENTITY
+
     def execute(self, pdu: bytes) -> bytes:
-        return IDENTITY if pdu[0] == 0x2B else super().execute(pdu)
+        return self.identity if pdu[0] == 0x2B else super().execute(pdu)
 
 
 async def read_all(site: Site) -> list[Reading]:
@@ -74,6 +76,22 @@ def test_modbus(apart: Apart, tmp_path: Path) -> None:
     assert "# revision: v 2" in text
     assert [r.value for r in asyncio.run(read_all(site))] == [215, 4, 1]
     assert {r[0] for r in unit.requests} <= {1, 2, 3, 4, 0x2B}  # read only
+    apart(unit.stop())
+
+
+def test_a_modbus_unit_that_says_what_it_is_gets_its_profile(apart: Apart, tmp_path: Path) -> None:
+    unit = NamedPeer()
+    words = b"\x00\x06Vertiv\x01\x0cLiebert iCOM"
+    unit.identity = IDENTITY[:6] + b"\x02" + words
+    unit.holding = dict.fromkeys(range(500), 20)
+    unit.input = dict.fromkeys(range(600), 20)
+    apart(unit.__aenter__())
+    site, text = run_scan("modbus", f"127.0.0.1:{unit.port}", path=tmp_path / "site.toml")
+    (device,) = site.devices
+    assert device.profile == "liebert-icom"
+    assert "from a document only" in text
+    assert not site.writable_points
+    assert all(r.value is not None for r in asyncio.run(read_all(site)))
     apart(unit.stop())
 
 
