@@ -2,16 +2,15 @@
 
     python -m tests.safety.mutation [--sample 150 --seed 0] [--file control/modes.py] [--state FILE]
 
-A mutant is one change of a file's syntax tree. It is tried in a forked process that has pytest
-and all libraries loaded, against the fast tests of that file that reach the changed lines. With
---state, what was tried on the same files is not tried again. One that no test notices survives,
+A mutant is one change of a file's syntax tree. It is tried against the fast tests that reach its
+lines (tests.safety.mutation_stand), and where none of them notices it, in a process that imports the
+changed file from the start, against all fast tests of that file. With --state, what was tried on the
+same files is not tried again. One that no test notices survives,
 and must be listed in equivalents.toml with the reason why it changes nothing; an entry there that
 fits no mutant, or one that is killed after all, is an error. Ends with 1 on any of these.
 """
 
 import argparse
-import ast
-import copy
 import hashlib
 import importlib.abc
 import importlib.util
@@ -19,25 +18,20 @@ import io
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
 
-import coverage
+from tests.safety.mutation_stand import BROKEN, OPTIONS, ended, killed_at_once, limited
+from tests.safety.mutation_syntax import ROOT, mutants, mutated
 
-ROOT = Path(__file__).parents[2]
 EQUIVALENTS = Path(__file__).with_name("equivalents.toml")
-LIMIT_S = 90
-BROKEN = 99  # exit code: pytest itself could not run
 # file -> its fast tests
 TESTED = {
     "control/guardrails.py": ("test_guardrails.py",),
@@ -48,127 +42,6 @@ TESTED = {
     "agent/release.py": ("test_release.py",),
     "agent/commands.py": ("test_commands.py",),
 }
-COMPARE = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-           ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
-           ast.NotIn: ast.In}  # fmt: skip
-ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-              ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr}  # fmt: skip
-SILENT = ("log", "Protocol")  # what only tells people, or is a type's shape
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One change: the line as it reads now, what was done to it, and which of several such."""
-
-    file: str
-    line: int
-    source: str
-    change: str
-    number: int  # of the node in the tree, and of the change at it
-    kind: int
-    last: int  # line of the statement's end
-
-    @property
-    def key(self) -> str:
-        """How a state file calls it."""
-        return f"{self.number}.{self.kind}"
-
-    @property
-    def name(self) -> str:
-        """How equivalents.toml calls it: without line numbers, which move."""
-        return f"{self.source} | {self.change}"
-
-
-def changes_of(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """(what it is called, function that does it to a copy of the node) for one node."""
-    match node:
-        case ast.Compare(ops=[*ops]):
-            for i, op in enumerate(ops):
-                if type(op) in COMPARE:
-                    new = COMPARE[type(op)]
-                    yield (
-                        f"{type(op).__name__} -> {new.__name__}",
-                        lambda n, i=i, new=new: n.ops.__setitem__(i, new()),
-                    )
-        case ast.BoolOp(op=op):
-            other = ast.Or if isinstance(op, ast.And) else ast.And
-            yield f"{type(op).__name__} -> {other.__name__}", lambda n: setattr(n, "op", other())
-        case ast.UnaryOp(op=ast.Not()):
-            yield (
-                "not removed",
-                lambda n: (
-                    setattr(n, "op", ast.UAdd())
-                    or setattr(
-                        n, "operand", ast.Call(ast.Name("bool", ast.Load()), [n.operand], [])
-                    )
-                ),
-            )
-        case ast.BinOp(op=op) if type(op) in ARITHMETIC:
-            new = ARITHMETIC[type(op)]
-            yield f"{type(op).__name__} -> {new.__name__}", lambda n: setattr(n, "op", new())
-        case ast.Constant(value=bool(value)):
-            yield f"{value} -> {not value}", lambda n: setattr(n, "value", not value)
-        case ast.Constant(value=int() | float() as value):
-            yield f"{value} -> {value + 1}", lambda n: setattr(n, "value", value + 1)
-        case ast.If() | ast.IfExp() | ast.While():
-            yield "condition -> False", lambda n: setattr(n, "test", ast.Constant(False))
-            if not isinstance(node, ast.While):
-                yield "condition -> True", lambda n: setattr(n, "test", ast.Constant(True))
-        case ast.Return(value=value) if value is not None and not isinstance(value, ast.Constant):
-            yield "return None", lambda n: setattr(n, "value", ast.Constant(None))
-        case ast.Expr(value=ast.Call() | ast.Await()):
-            yield "statement removed", lambda n: setattr(n, "value", ast.Constant(None))
-        case ast.Break() | ast.Continue():
-            yield "removed", None
-
-
-def nodes(tree: ast.AST) -> list[ast.AST]:
-    """The nodes that may be changed, in a fixed order."""
-    found: list[ast.AST] = []
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if _is_silent(node):
-            continue
-        found.append(node)
-        shape = getattr(node, "decorator_list", [])  # frozen, slots: nothing a test could ask
-        stack.extend(reversed([n for n in ast.iter_child_nodes(node) if n not in shape]))
-    return found
-
-
-def _is_silent(node: ast.AST) -> bool:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        root = node.value.func
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        return isinstance(root, ast.Name) and root.id in SILENT
-    return isinstance(node, ast.arguments) or (
-        isinstance(node, ast.ClassDef)
-        and any(isinstance(b, ast.Name) and b.id in SILENT for b in node.bases)
-    )
-
-
-def mutants(file: str) -> list[Mutant]:
-    """Every mutant of a file."""
-    text = (ROOT / file).read_text(encoding="utf-8")
-    lines, found = text.splitlines(), list[Mutant]()
-    for number, node in enumerate(nodes(ast.parse(text))):
-        for kind, (change, act) in enumerate(changes_of(node)):
-            if act is not None:
-                line, last = node.lineno, node.end_lineno or 0  # type: ignore[attr-defined]
-                found.append(
-                    Mutant(file, line, lines[line - 1].strip(), change, number, kind, last)
-                )
-    return found
-
-
-def mutated(mutant: Mutant) -> str:
-    """The source with the mutant in it."""
-    tree = copy.deepcopy(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")))
-    node = nodes(tree)[mutant.number]
-    _, act = list(changes_of(node))[mutant.kind]
-    act(node)
-    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -189,83 +62,29 @@ class Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.text, self.file, "exec"), module.__dict__)
 
 
-class Reached:
-    """A plugin of pytest's: which test function reaches which lines of a file."""
-
-    def __init__(self, file: str) -> None:
-        self.cov = coverage.Coverage(data_file=None, config_file=False, include=[str(ROOT / file)])
-        self.file = str(ROOT / file)
-        self.cov.start()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.cov.switch_context(nodeid.partition("[")[0])
-
-    def pytest_runtest_logfinish(self) -> None:
-        self.cov.switch_context("")
-
-    def lines(self) -> dict[str, list[str]]:
-        """line -> the tests; "" among them where importing reaches it."""
-        self.cov.stop()
-        found = self.cov.get_data().contexts_by_lineno(self.file)
-        return {str(line): sorted(tests) for line, tests in found.items()}
-
-
-def reaching(file: str, folder: Path) -> dict[int, list[str]]:
-    """line -> the test functions that reach it. Raises SystemExit when the tests are red."""
-    told = folder / "reached.json"
-    if not survives(file, (ROOT / file).read_text(encoding="utf-8"), folder / "sound", told=told):
-        raise SystemExit(f"mutation: the tests of {file} are red without any mutant")
-    found: dict[str, list[str]] = json.loads(told.read_text(encoding="utf-8"))
-    return {int(line): tests for line, tests in found.items()}
-
-
-def tests_of(mutant: Mutant, reached: dict[int, list[str]]) -> list[str]:
-    """The tests that reach any line of a mutant; all of its file's where importing does, or none."""
-    tests = {t for n in range(mutant.line, mutant.last + 1) for t in reached.get(n, ())}
-    return sorted(tests) if tests and "" not in tests else []
-
-
-def survives(
-    file: str, text: str, folder: Path, tests: Sequence[str] = (), told: Path | None = None
-) -> bool:
-    """Try a text of a file in a forked process: True when no test notices it.
-
-    tests: all of the file's by default. told: where to say which test reaches what.
-    """
+def survives(file: str, text: str, folder: Path) -> bool:
+    """Try a text of a file in a forked process: True when no test notices it."""
     pid = os.fork()
     if pid == 0:
         code = BROKEN
         try:
-            code = _child(file, text, folder, tests, told)
+            limited()
+            code = _child(file, text, folder)
         finally:
             os._exit(code)
-    end_s = time.monotonic() + LIMIT_S
-    while time.monotonic() < end_s:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            if os.waitstatus_to_exitcode(status) == BROKEN:
-                raise SystemExit(f"mutation: the tests of {file} can't be run")
-            return status == 0
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)  # it never ends: noticed
-    os.waitpid(pid, 0)
-    return False
+    if (code := ended(pid)) == BROKEN:
+        raise SystemExit(f"mutation: the tests of {file} can't be run")
+    return code == 0
 
 
-def _child(file: str, text: str, folder: Path, only: Sequence[str], told: Path | None) -> int:
+def _child(file: str, text: str, folder: Path) -> int:
     import pytest
 
     name = file.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Planted(name, ROOT / file, text))
-    tests = [str(ROOT / t) for t in only or [f"tests/safety/{t}" for t in TESTED[file]]]
-    watching = [Reached(file)] if told else []
-    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={folder}", "--timeout=20",
-               "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
+    tests = [str(ROOT / "tests/safety" / t) for t in TESTED[file]]
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        code = int(pytest.main([*options, *tests], plugins=watching))
-    if told:
-        told.write_text(json.dumps(watching[0].lines()), encoding="utf-8")
-    return code
+        return int(pytest.main([*OPTIONS, f"--basetemp={folder}", *tests]))
 
 
 class State:
@@ -334,14 +153,23 @@ def main(argv: list[str] | None = None) -> int:
     chosen = Random(a.seed).sample(every, min(a.sample, len(every))) if a.sample else every
     preload()
     began_s, survivors, listed, state = time.monotonic(), 0, 0, State(a.state)
+    sound = set[str]()  # files whose tests were seen green in a process of their own
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        reached = {f: reaching(f, Path(name)) for f in sorted({m.file for m in chosen})}
+        new = [m for m in chosen if m.key not in state.of(m.file)]
+        tests = sorted({t for m in new for t in TESTED[m.file]})
+        for mutant in killed_at_once(new, tests, Path(name)):
+            state.of(mutant.file)[mutant.key] = False
+            state.save()
         for number, mutant in enumerate(chosen):
             folder, done = Path(name) / str(number), state.of(mutant.file)
             reason = known.get(mutant.file, {}).get(mutant.name)
             if mutant.key not in done:
-                tests = tests_of(mutant, reached[mutant.file])
-                done[mutant.key] = survives(mutant.file, mutated(mutant), folder, tests)
+                if mutant.file not in sound and not survives(
+                    mutant.file, (ROOT / mutant.file).read_text("utf-8"), folder
+                ):
+                    raise SystemExit(f"mutation: {mutant.file}: its tests are red without a mutant")
+                sound.add(mutant.file)
+                done[mutant.key] = survives(mutant.file, mutated(mutant), folder)
                 state.save()
             if done[mutant.key]:
                 survivors += 1
