@@ -36,7 +36,8 @@ class Writable:
 
     safe_value: full cooling (None: the point is given back by relinquishing, or to its
     baseline). relinquish: the device has a priority array and takes Null at our slot.
-    baseline_max_age_s: a baseline read longer ago than this is not replayed.
+    baseline_max_age_s: a baseline read longer ago than this is not replayed; where there is no
+    safe_value to take its place, a lease is not prolonged beyond it.
     """
 
     min: float

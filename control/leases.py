@@ -42,8 +42,18 @@ def renewable(case: Case) -> list[Lease]:
         for lease in case.state.leases.values()
         if lease.point not in ending
         and not _guard_is_dark(case, lease)
+        and not _baseline_ages(case, lease, until_s)
         and lease.expires_s - case.snapshot.now_s < 0.7 * lease_s
     ]
+
+
+def _baseline_ages(case: Case, lease: Lease, until_s: float) -> bool:
+    """True when giving back at `until_s` would have nothing but a baseline that is too old to be
+    replayed: the lease ends before that, and what stands then is the next one's baseline."""
+    bounds = case.point(lease.point).limits
+    if bounds.relinquish or bounds.safe_value is not None or lease.baseline_s is None:
+        return False
+    return until_s - lease.baseline_s > bounds.baseline_max_age_s
 
 
 def _guard_is_dark(case: Case, lease: Lease) -> bool:

@@ -1,10 +1,12 @@
 """P2, P4, P10 across restarts: what a new run remembers of the one before, and what it owes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.core import Agent
+from control import leases
 from control.modes import Event
 from control.state import PROTECTIVE
 from control.types import Change, Denial, Ending, Kind, Mode, Permit, Proposal, Target
@@ -254,6 +256,22 @@ async def test_cooling_is_given_back_before_work(world: World) -> None:
     assert set(order[:2]) == {SUPPLY, WATER}
     assert order[2:] == [SHARE_A, SHARE_B]
     assert wire.left_behind(world.limits, world.log, world.holds()) == []
+
+
+async def test_a_lease_ends_before_its_baseline_is_too_old_to_be_replayed(world: World) -> None:
+    """Where there is neither a slot to empty nor a safe value, giving back has only the baseline."""
+    batch, agent = "router/batch", await started(world)
+    assert await act(world, agent, batch, 20.0) == ""
+    assert await act(world, agent, PUMP, -2.0) == ""
+    most_s = agent.site.points[batch].limits.baseline_max_age_s
+    lease_s = agent.site.limits.lease_s
+    for since_s, renewed in ((most_s - lease_s, {batch, PUMP}), (most_s - lease_s + 1.0, {PUMP})):
+        now_s = world.clock.now_s()
+        held = {k: replace(x, expires_s=now_s + 60.0, baseline_s=now_s - since_s)
+                for k, x in agent.control.leases.items()}  # fmt: skip
+        case = agent._case(agent.snapshot())
+        case = replace(case, state=replace(case.state, leases=held))
+        assert {x.point for x in leases.renewable(case)} == renewed
 
 
 async def test_advisory_writes_nothing(tmp_path: Path) -> None:
