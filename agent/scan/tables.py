@@ -192,7 +192,7 @@ class _Row:
             digits = number_in(self._at(table.digits))
             if isinstance(digits, str) or not (-12 <= digits <= 12 and digits.is_integer()):
                 return None
-            scale /= 10 ** int(digits)
+            scale /= 10 ** max(int(digits), 0)  # below 0: how exact it is (RFC 3433), no scale
         if table.divisor:
             divisor = number_in(self._at(table.divisor))
             if isinstance(divisor, str) or not divisor > 0:
