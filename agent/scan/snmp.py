@@ -20,6 +20,9 @@ from drivers.snmp_session import Session, Status, TimedOut
 
 SYS_DESCR, SYS_OBJECT_ID = (1, 3, 6, 1, 2, 1, 1, 1, 0), (1, 3, 6, 1, 2, 1, 1, 2, 0)
 SYS_NAME, SYS_LOCATION = (1, 3, 6, 1, 2, 1, 1, 5, 0), (1, 3, 6, 1, 2, 1, 1, 6, 0)
+ENTERPRISES = (1, 3, 6, 1, 4, 1)
+SOFTWARE = ("8072", "2021")  # net-snmp and its forerunner: the agent's name, not the device's
+MAX_VENDORS = 16
 REPETITIONS = 20
 MAX_ROWS = 5_000
 
@@ -68,7 +71,7 @@ class Walker:
         rows: dict[Oid, Value] = {}
         at = base
         while len(rows) < limit:
-            batch = await self._next(at)
+            batch = await self.after(at)
             for oid, value in batch:
                 if value is Absent.END_OF_MIB or oid[: len(base)] != base:
                     return rows
@@ -80,7 +83,7 @@ class Walker:
                 return rows
         return rows
 
-    async def _next(self, at: Oid) -> list[tuple[Oid, Value]]:
+    async def after(self, at: Oid) -> list[tuple[Oid, Value]]:
         """What follows, in ever smaller requests where the device can't bear them."""
         lost = 0
         while True:
@@ -101,7 +104,7 @@ class Walker:
         if column in self.columns:
             return bool(self.columns[column])
         base = parse_oid(column)
-        rows = await self._next(base)
+        rows = await self.after(base)
         return (
             bool(rows) and rows[0][0][: len(base)] == base and rows[0][1] is not Absent.END_OF_MIB
         )
@@ -173,17 +176,32 @@ async def relatives(walker: Walker, device: Scanned) -> list[Profile]:
     """Profiles of the same vendor's other models whose tables the device has.
 
     Vendors number models faster than anybody can list them, and keep their MIBs. A table below
-    the vendor's arc means the same on each of them, so nothing is guessed.
+    the vendor's arc means the same on each of them, so nothing is guessed. An agent that gives
+    its software's number, or none, is its vendors' whose tables it has.
     """
     vendor = _vendor(device.object_id)
+    vendors = {vendor} if vendor not in (None, *SOFTWARE) else await _vendors(walker)
     found: list[Profile] = []
     for profile in profiles_of("snmp"):
         match = profile.match
-        if vendor is None or vendor not in map(_vendor, match.sys_object_id):
+        if vendors.isdisjoint(map(_vendor, match.sys_object_id)):
             continue
         if not match.has or any([await walker.has(c) for c in match.has if c[0] != "{"]):
             found.append(profile)
     return found
+
+
+async def _vendors(walker: Walker) -> set[str | None]:
+    """The enterprises that something stands below: one request each, and no more than a few."""
+    found: set[str | None] = set()
+    at: Oid = ENTERPRISES
+    while len(found) < MAX_VENDORS and (rows := await walker.after(at)):
+        oid, value = rows[0]
+        if value is Absent.END_OF_MIB or oid <= at or oid[:6] != ENTERPRISES or len(oid) < 8:
+            break
+        found.add(str(oid[6]))
+        at = (*ENTERPRISES, oid[6] + 1)
+    return found - set(SOFTWARE)
 
 
 def _vendor(object_id: str) -> str | None:

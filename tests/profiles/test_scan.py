@@ -209,6 +209,20 @@ def test_a_model_nobody_has_named_is_read_by_its_vendors_tables(tmp_path: Path) 
     assert "unknown device" in done.stderr
 
 
+@pytest.mark.parametrize("said", ["1.3.6.1.4.1.8072.3.2.10", None])
+def test_an_agent_with_its_softwares_number_is_known_by_the_tables_it_has(said: str | None) -> None:
+    values = {**sentry4(), "1.3.6.1.4.1.2021.4.3.0": num(7), "1.3.6.1.4.1.8072.1.1.0": num(7)}
+    del values[SYS_OBJECT_ID]
+    if said:
+        values[SYS_OBJECT_ID] = sysoid(said)
+    with running(Recording(values)) as agent:
+        code, out, err = scan(f"127.0.0.1:{agent.port}", "--community", "public")
+    assert code == 0, err
+    (device,) = tomllib.loads(out)["device"]
+    assert device["profile"] == "servertech-sentry4"
+    assert "none that the profile names" in err
+
+
 def test_an_unknown_device_with_a_standard_mib_is_said_to_be_confirmed(tmp_path: Path) -> None:
     values = {
         SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.99999.4"), "1.3.6.1.2.1.33.1.4.4.1.2.1": num(231),
