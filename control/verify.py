@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from config.site import Point
 from control.chart import effect_kw
 from control.fast_loop import HOT
 from control.guardrails import Case, towards_risk
@@ -100,13 +101,23 @@ def limited(case: Case, ending: list[Ending]) -> ControlState:
 
 
 def _followed(case: Case, v: Verification) -> str | None:
-    """Why a move towards risk is undone although it may have settled, or None."""
-    finding = case.state.findings.get(f"row:{v.row}") if v.row else None
-    if finding is None or finding.state != "persistent" or finding.heat < HOT:
-        return None
-    if finding.since_s < v.made_s or not towards_risk(case, v.proposal):
-        return None
-    return f"row {v.row} became persistent after it"
+    """Why a move towards risk is undone although it may have settled, or None: a row that one of
+    its points feeds became persistent after it."""
+    for row in case.layout.rows:
+        finding = case.state.findings.get(f"row:{row}")
+        if finding is None or finding.state != "persistent" or finding.heat < HOT:
+            continue
+        fed = any(_feeds(case, case.point(c.point), row) for c in v.proposal.changes)
+        if fed and finding.since_s >= v.made_s and towards_risk(case, v.proposal):
+            return f"row {row} became persistent after it"
+    return None
+
+
+def _feeds(case: Case, point: Point, row: str) -> bool:
+    """Whether a point acts on a row: its own, those that share its zone's units, or the hall's."""
+    units = case.layout.site.air_units.get(point.zone or "", {}).values()
+    zone = {p.row for points in units for p in points if p.row is not None}
+    return row == point.row or row in zone or (point.row is None and not zone)
 
 
 def _is_ours(case: Case, v: Verification) -> bool:

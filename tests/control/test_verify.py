@@ -53,6 +53,34 @@ def test_persistent_trouble_undoes_a_move_before_it_has_settled() -> None:
         assert undone(calm) == []
 
 
+def test_trouble_undoes_what_was_moved_wherever_it_feeds_the_row() -> None:
+    """A move of several rows, and one of the whole hall; not one of another row."""
+    other, hall = "crac-b1/supply_c", "router/admission"
+    for changes, ends in (
+        ((Change(SUPPLY, 19.0, 20.0), Change(other, 19.0, 20.0)), {SUPPLY, other}),
+        ((Change(hall, 80.0, 90.0),), {hall}),
+        ((Change(other, 19.0, 20.0),), set()),
+    ):
+        move = replace(MOVE, changes=changes)
+        mine = {k: x for c in changes for k, x in held(point=c.point, value=c.new).items()}
+        due = replace(verification(move), row=None)
+        assert {k for k, _ in undone(at(verifications=(due,), leases=mine))} == ends
+
+
+def test_a_unit_feeds_the_rows_of_its_zone() -> None:
+    here = at()
+    point, other = here.point(SUPPLY), here.point("crac-b1/supply_c")
+    zoned = {"z": {"crac-a1": (point,), "crac-b1": (other,)}}
+    object.__setattr__(here.layout.site, "air_units", zoned)
+    feeds = {
+        "shared": replace(other, zone="z"), "own": replace(other, zone=None),
+        "zone's own": replace(other, row=None, zone="z"), "hall": replace(other, row=None, zone=None),
+    }  # fmt: skip
+    rows = {name: [r for r in "ABC" if verify._feeds(here, p, r)] for name, p in feeds.items()}
+    assert rows == {"shared": ["A", "B"], "own": ["B"], "zone's own": ["A", "B"],
+                    "hall": ["A", "B", "C"]}  # fmt: skip
+
+
 def test_a_move_towards_safety_is_not_undone_by_trouble() -> None:
     cooler = replace(MOVE, changes=(Change(SUPPLY, 21.0, 20.0),))
     assert undone(at(verifications=(verification(cooler),), leases=held())) == []

@@ -9,6 +9,7 @@ anything was broken, ever.
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 STATE, PAGE = DOCS / "safety-soak.json", DOCS / "safety-soak.md"
 FIRST_SEED = 1_000_000  # the safety run's own are below
 GOALS = {"scenarios": 200_000, "kills": 5_000, "whole": 200, "cuts": 5_000}
+CODE = ("agent", "config", "control", "drivers", "simulators", "tests")
 TICK_S, YEAR_S = 10.0, 365.25 * 86_400.0
 MOST_KEPT = 20  # broken lines that are kept for people
 
@@ -30,14 +32,29 @@ def begun() -> dict[str, Any]:
     return json.loads(STATE.read_text(encoding="utf-8")) if STATE.exists() else {}
 
 
-def one_round(stage: Stage, state: dict[str, Any], jobs: int) -> None:
-    """One more round of a stage, added to the state."""
+def commit() -> str:
+    """What is being tried: the commit, with a + where its code was changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=DOCS, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", *(f":/{part}" for part in CODE))
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def one_round(stage: Stage, state: dict[str, Any], jobs: int, code: str) -> None:
+    """One more round of a stage on this code, added to the state."""
     done = state.setdefault(
-        stage.name, {"next_seed": FIRST_SEED, "cases": 0, "broken": 0, "told": [], "figures": {}}
+        stage.name,
+        {"next_seed": FIRST_SEED, "cases": 0, "broken": 0, "told": [], "figures": {}, "code": {}},
     )
     tally, _ = run_stage(stage, done["next_seed"], stage.soak, jobs)
     done["next_seed"] += stage.soak
     done["cases"] += tally.cases
+    done["code"][code] = done["code"].get(code, 0) + tally.cases
     done["broken"] += len(tally.broken)
     done["told"] = [*done["told"], *tally.broken][:MOST_KEPT]
     for name, by in tally.figures.items():
@@ -68,6 +85,9 @@ def page(state: dict[str, Any]) -> str:
                      f" {done['broken']} | {limit} | {figures} |")  # fmt: skip
     ticks = state.get("scenarios", {}).get("figures", {}).get("ticks", 0)
     lines += ["", f"Simulated time of the scenarios: {ticks * TICK_S / YEAR_S:.2f} years."]
+    for code in sorted({c for done in state.values() for c in done["code"]}):
+        tried = [f"{d['code'][code]:,} {n}" for n, d in state.items() if code in d["code"]]
+        lines.append(f"On `{code}`: {', '.join(tried)}.")
     told = [t for done in state.values() for t in done["told"]]
     lines += ["", "Broken:", "", *(f"- {t}" for t in told)] if told else []
     return "\n".join(lines) + "\n"
@@ -88,12 +108,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--jobs", type=int, default=1)
     a = p.parse_args(argv)
     campaign.quiet()
+    code = commit()
     state, end_s = begun(), time.monotonic() + 60.0 * a.minutes
     while True:
         for stage in STAGES:
             if not stage.soak or (a.only and stage.name not in a.only):
                 continue
-            one_round(stage, state, a.jobs)
+            one_round(stage, state, a.jobs, code)
             save(state)
             done = state[stage.name]
             print(f"{stage.name}: {done['cases']} so far, {done['broken']} broken", flush=True)
