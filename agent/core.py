@@ -30,6 +30,7 @@ from control.guardrails import judge, objections
 from control.layout import Layout
 from control.modes import Event, Modes, Refusal
 from control.monitor import Trained, fit, reason
+from control.slow_loop import weighed
 from control.state import ControlState
 from control.types import (
     Applied,
@@ -48,6 +49,7 @@ from drivers.gate import Gate, JournalError
 
 log = structlog.get_logger("skadi")
 
+MOST_RIVALS = 12  # candidates in a record, beside those of its own point
 Listener = Callable[[str, dict[str, Any]], None]
 
 
@@ -86,6 +88,7 @@ class Agent:
         self.listeners: list[Listener] = []
         self.services = Services()
         self._cycle = 0
+        self._weighed: tuple[str, list[dict[str, Any]]] = ("slow:", [])  # of the latest slow cycle
         self.executor = Executor(gate_of(self.may_write), site.points, self.clock)
         self.trial = Trial(self)
 
@@ -181,6 +184,7 @@ class Agent:
         snapshot, cycle = self.snapshot(), self._next_cycle("s")
         decision = decide.slow(self.setting, snapshot, self.control, cycle)
         self.control = decision.state
+        self._weighed = (f"slow:{cycle}:", weighed(decision.ranked) if self.listeners else [])
         for judged in decision.judged:
             self._say_judged(judged)
         await self._end(list(decision.endings))
@@ -335,10 +339,11 @@ class Agent:
     def _say_denied(self, denial: Denial, snapshot: Snapshot) -> None:
         proposal = denial.proposal
         detail = _about(proposal) | {"rule": denial.rule, "numbers": denial.numbers}
+        log.debug("denied", **detail)
+        detail |= self._rivals(proposal)
         if denial.rule == "mode" and self.listeners:
             rest = objections(self._case(snapshot), proposal)
             detail["would"] = not [r for r in rest if not r.startswith("mode")]
-        log.debug("denied", **detail)
         self.tell("decision", detail | {"verdict": "denied", "ts_s": snapshot.now_s})
 
     def _say_action(self, permit: Permit, outcomes: list[Outcome], complete: bool) -> None:
@@ -351,7 +356,16 @@ class Agent:
         }
         say = log.info if complete else log.warning
         say("action", **{k: v for k, v in detail.items() if k not in ("ts_s",)})
-        self.tell("action", detail)
+        self.tell("action", detail | self._rivals(permit.proposal))
+
+    def _rivals(self, proposal: Proposal) -> dict[str, Any]:
+        """What was weighed beside a proposal of the slow loop, for its record."""
+        cycle, rivals = self._weighed
+        if not proposal.id.startswith(cycle):
+            return {}
+        own = {c.point for c in proposal.changes}
+        shown = [c for i, c in enumerate(rivals) if i < MOST_RIVALS or c["point"] in own]
+        return {"candidates": shown}
 
     def _say_judged(self, judged: Judgement) -> None:
         v = judged.verification

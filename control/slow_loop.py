@@ -7,8 +7,9 @@ customers feel (latency) only for a saving worth it, and a row that was not itse
 by its air. Never predicts (control.predict), never writes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -265,6 +266,29 @@ OBJECTIONS: tuple[tuple[str, Objection], ...] = (
     ("pressure", _pressure),
     ("latency", _slow_prompts),
 )
+
+
+def weighed(ranked: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """What was weighed as plain values, best first: each candidate's change of its
+    first point, predicted effect ± 1-sigma, worth, and the rule that removed it (None: none did).
+
+    A removed candidate is shown once a knob, by its best; worth_kw is None for what is urgent.
+    """
+    shown: dict[tuple[str, bool], Candidate] = {}
+    for c in ranked:
+        shown.setdefault((c.knob.name, c.against is None), c)
+    return [_plain(c) for c in shown.values()]
+
+
+def _plain(c: Candidate) -> dict[str, Any]:
+    first, e = c.changes[0], c.effect
+    return {
+        "move": c.knob.move, "scope": c.knob.scope, "point": first.point, "old": first.old,
+        "new": first.new, "predicted_kw": round(e.total_power_kw, 3),
+        "predicted_sigma_kw": round(e.total_power_sigma_kw, 3), "inlet_k": round(e.inlet_c, 3),
+        "inlet_sigma_k": round(e.inlet_sigma_k, 3), "latency_ms": round(e.latency_ms, 2),
+        "worth_kw": round(c.score_kw, 3) if np.isfinite(c.score_kw) else None, "against": c.against,
+    }  # fmt: skip
 
 
 def proposal(view: View, candidate: Candidate, cycle: str) -> Proposal:

@@ -169,15 +169,19 @@ async def actions_log(
 
 @router.get("/explain", responses={**HISTORY_ERRORS, 404: {"model": m.Error}})
 async def explain(
-    request: Request, act: Annotated[str | None, Query(max_length=200)] = None
+    request: Request,
+    act: Annotated[str | None, Query(max_length=200)] = None,
+    at: Annotated[str | None, Query(max_length=40)] = None,
 ) -> m.LadderShape:
-    """Why the act with this id or cycle (default: the latest) was made, or was not."""
+    """Why the act with this id or cycle (default: the latest, or the latest until `at`) was made, or
+    was not, and what was weighed beside it."""
     from agent.reports.explain import NothingToExplain
     from agent.reports.explain import explain as climb
 
     context = context_of(request)
+    until_s = None if at is None else _when(at, "at", 0.0) + 0.001
     try:
-        ladder = await climb(_history(context), context.site, act)
+        ladder = await climb(_history(context), context.site, act, until_s)
     except NothingToExplain as error:
         raise HTTPException(404, str(error)[:500]) from None
     return m.LadderShape(**plain(ladder))

@@ -8,6 +8,7 @@ import click
 
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
+from agent.cli.report import moment
 from agent.reports.explain import Ladder, NothingToExplain
 from config.loader import load_site, site_environment
 from config.site import Site
@@ -17,17 +18,22 @@ from config.site import Site
 @config_option
 @json_option
 @click.argument("act", required=False)
-def explain(config_path: Path, as_json: bool, act: str | None) -> None:
+@click.option(
+    "--at", help="The latest act until then: 2026-01-31T12:00:00Z, or 2h for two hours ago."
+)
+def explain(config_path: Path, as_json: bool, act: str | None, at: str | None) -> None:
     """Why ACT (its id or cycle, see `skadi log actions`; default: the latest) was made or not."""
+    from agent.clock import WallClock
     from agent.history.service import HistoryDown
     from agent.logs import configure
     from agent.plain import plain
 
     configure(level="error")
+    until_s = None if at is None else moment(at, WallClock().now_s()) + 0.001
     site = load_site(config_path)
     environ = site_environment(config_path, os.environ)
     try:
-        ladder = asyncio.run(_explain(site, dict(environ), act))
+        ladder = asyncio.run(_explain(site, dict(environ), act, until_s))
     except NothingToExplain as error:
         fail(str(error))
     except HistoryDown as error:
@@ -38,14 +44,16 @@ def explain(config_path: Path, as_json: bool, act: str | None) -> None:
         show(ladder)
 
 
-async def _explain(site: Site, environ: dict[str, str], act: str | None) -> Ladder:
+async def _explain(
+    site: Site, environ: dict[str, str], act: str | None, until_s: float | None
+) -> Ladder:
     from agent.clock import WallClock
     from agent.history.service import History
     from agent.reports.explain import explain as climb
 
     history = History(site, WallClock(), environ)
     try:
-        return await climb(history, site, act)
+        return await climb(history, site, act, until_s)
     finally:
         await history.close()
 

@@ -43,6 +43,13 @@ def _stamped(required: dict[str, Schema], **optional: Schema) -> Schema:
     return _message({**_HEAD, **required}, backfill=_FLAG, **optional)
 
 
+# What the slow loop weighed, best first; against: the rule that removed one, null for what was free.
+_CANDIDATES: Schema = {"type": "array", "items": _message(
+    dict.fromkeys(("move", "scope", "point"), _TEXT) | {"new": _NUMBER}
+    | dict.fromkeys(("predicted_kw", "predicted_sigma_kw", "inlet_k", "inlet_sigma_k", "latency_ms"), _NUMBER)
+    | {"old": _or_null(_NUMBER), "worth_kw": _or_null(_NUMBER), "against": _or_null(_TEXT)},
+)}  # fmt: skip
+
 SCHEMAS: dict[str, Schema] = {
     "_agent/status": _message(
         {"state": _one_of("online", "offline"), "nonce": _TEXT},
@@ -98,11 +105,12 @@ SCHEMAS: dict[str, Schema] = {
         id=_TEXT, loop=_TEXT, move=_TEXT, scope=_TEXT, reason=_TEXT, complete=_FLAG,
         changes={"type": "object", "description": "point -> [value before, value after]"},
         receipts={"type": "object", "additionalProperties": _TEXT}, point=_TEXT, receipt=_TEXT,
-        target=_TEXT, undo={},
+        target=_TEXT, undo={}, candidates=_CANDIDATES,
     ),
     "decision": _stamped(
         {"id": _TEXT, "verdict": _TEXT, "rule": _TEXT, "reason": _TEXT},
         loop=_TEXT, move=_TEXT, scope=_TEXT, changes={"type": "object"}, would=_FLAG,
+        candidates=_CANDIDATES,
     ),
     "command/{principal}": _message(
         {"id": {"type": "string", "minLength": 8, "maxLength": 64}, "nonce": _TEXT,

@@ -36,7 +36,7 @@ _SPACING_C = (1.0, 0.5)
 _SPACING_SHARE = (1.0 / 8.0, 1.0 / 16.0)
 _PAIR_PASSES = 4
 _PAIR_SHARES = (1.0 / 12.0, 1.0 / 36.0)
-_FORESEEN_HOURS = 24.0  # searched over a day; what is found is run over the whole plan
+_FORESEEN_H = 24.0  # searched over a day first: what keeps the limits there is tried on all of them
 
 
 @dataclass(slots=True)
@@ -49,14 +49,15 @@ class _Search:
     cache: Cache | None
     workers: int
     foresees: bool
+    hours: float = _FORESEEN_H
     tried: dict[tuple[float, ...], Played] = field(default_factory=dict)
 
     def run(self, points: list[tuple[float, ...]]) -> None:
         """Try these values, those tried before not again."""
         new = [p for p in dict.fromkeys(points) if p not in self.tried]
         constants = [settings(self.groups, p) for p in new]
-        day = replace(self.plan, hours=min(self.plan.hours, _FORESEEN_HOURS))
-        played = play_all_foreseen(day, constants, self.cache) if self.foresees else None
+        part = replace(self.plan, hours=min(self.plan.hours, self.hours))
+        played = play_all_foreseen(part, constants, self.cache) if self.foresees else None
         if played is None:
             trials = [Trial(self.plan, "constant", c) for c in constants]
             played = play_all(trials, self.cache, self.workers)
@@ -151,7 +152,20 @@ def best_constant(
             at = _best(search, at)
             if at == before:
                 break
+    if search.foresees and plan.hours > _FORESEEN_H:
+        search = _over_the_whole(search)
     return _verified(plan, search, cache)
+
+
+def _over_the_whole(day: _Search) -> _Search:
+    """What keeps the limits for a day may not for a fortnight: the same search, from there on."""
+    search = replace(day, hours=day.plan.hours, tried={})
+    search.run(day.ranked())
+    at = _best(search, tuple(g.baseline for g in day.groups))
+    for _ in range(2):
+        search.run(_two_by_two(search.groups, at, _PAIR_SHARES[-1]))
+        at = _best(search, at)
+    return search
 
 
 def _two_by_two(

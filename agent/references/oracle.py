@@ -23,6 +23,7 @@ AHEAD_S = EVERY_S + 900.0  # beyond the hour: what air and metal still answer to
 ROLL_TICK_S = 300.0  # readings during a roll-out; the plant keeps its own step
 _SHARES = (-0.15, -0.05, 0.05, 0.15)  # of a knob's range: how far one candidate goes
 _PASSES = 2
+_AT_FIRST = 6  # passes; later hours start from what was best an hour ago
 _FINER = (0.12, 0.04, 0.013)  # of a knob's range: ever smaller neighbourhoods
 Held = Mapping[tuple[str, ...], float]
 
@@ -118,7 +119,7 @@ def _foreseen(bench: Bench, groups: list[Group], held: Held) -> Held:
     best, score = held, _scores(bench, [held])[0]
     at_first = bench.tally.elapsed_s == 0.0
     for share in _FINER if at_first else _FINER[1:]:
-        for _ in range(_PASSES if at_first else 1):
+        for _ in range(_AT_FIRST if at_first else 1):
             moves = _moves(groups, best, share)
             scores = _scores(bench, [{**best, **m} for m in moves])
             gains = sorted((s, i) for i, s in enumerate(scores) if s < score)

@@ -186,6 +186,7 @@ def timeline(acts: Sequence[Action]) -> list[dict[str, Any]]:
             "scope": act.scope, "reason": detail.get("reason"), "changes": detail.get("changes", {}),
             "predicted_kw": _number(detail.get("predicted_kw")),
             "realised_kw": _number(verdict.get("realised_kw")),
+            "candidates": detail.get("candidates", []),
             "outcome": undone if detail.get("complete") else "not complete, given back",
         })  # fmt: skip
     return found[-MOST_SHOWN:]

@@ -18,6 +18,7 @@ LOOK_BACK_S = 120.0  # readings and scores this long before an act count as its 
 LOOK_AHEAD_S = 6 * 3_600.0  # what came of it is looked for this long
 MOST_RECORDS = 5_000
 MOST_INLETS = 96
+MOST_CANDIDATES = 6  # in the sentence; the numbers hold all that were recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,19 @@ class NothingToExplain(Exception):
 
 
 async def explain(
-    history: History, site: Site, wanted: str | None = None, since_s: float = 0.0
+    history: History, site: Site, wanted: str | None = None, until_s: float | None = None
 ) -> Ladder:
-    """The ladder of the act with this id (or cycle), or of the latest one.
+    """The ladder of the act with this id (or cycle), or of the latest one, before until_s if given.
 
     Raises NothingToExplain, HistoryDown.
     """
     kinds = ("action", "decision")
-    found = await history.actions(since_s, MOST_RECORDS if wanted else 200, None, kinds)
+    most = MOST_RECORDS if wanted else 200
+    found = await history.actions(0.0, most, None, kinds, until_s)
     record = _pick(found, wanted)
     if record is None:
         ids = ", ".join(dict.fromkeys(str(a.detail.get("id", "")) for a in found[:5]))
-        missing = f"no act {wanted!r}" if wanted else "no act in this time"
+        missing = f"no act {wanted!r}" if wanted else "no act until then"
         raise NothingToExplain(
             f"{missing}; the latest are: {ids}" if ids else f"{missing}: none at all"
         )
@@ -84,6 +86,7 @@ async def _ladder(history: History, site: Site, act: Action, after: Sequence[Act
     climbed: list[Rung | None] = [
         await _inputs(history, site, rows, act.ts_s),
         *[await _monitor(history, row, act.ts_s) for row in rows],
+        _candidates(detail),
         _proposal(detail, site),
         _prediction(detail),
         _verdict(act),
@@ -175,6 +178,23 @@ async def _monitor(history: History, row: str, at_s: float) -> Rung | None:
     return Rung("monitor", f"row {row}: {s.state}{since}, D(x) {ema}{from_}", numbers=numbers)
 
 
+def _candidates(detail: Any) -> Rung | None:
+    """What was weighed beside it, best first, and the rule that removed each of the others."""
+    found = detail.get("candidates")
+    if not found:
+        return None
+    lines = [_candidate(c) for c in found[:MOST_CANDIDATES]]
+    return Rung("candidates", "; ".join(lines), numbers={"candidates": found})
+
+
+def _candidate(c: Any) -> str:
+    return (
+        f"{c['move']} {c['scope']} {_number(c['old'])} -> {_number(c['new'])}"
+        f" {c['predicted_kw']:+.2f} ± {c['predicted_sigma_kw']:.2f} kW"
+        f" ({c['against'] or 'nothing against it'})"
+    )
+
+
 def _proposal(detail: Any, site: Site) -> Rung:
     changes = detail.get("changes", {})
     shown = ", ".join(_change(site.points.get(k), k, v) for k, v in list(changes.items())[:6])
@@ -234,7 +254,8 @@ def _outcome(judged: Action | None) -> Rung:
     d = judged.detail
     text = (
         f"inlet {_number(d.get('inlet_before_c'))} -> {_number(d.get('inlet_c'))} degC"
-        f" ({_number(d.get('predicted_inlet_k'))} K expected)"
+        f" ({_number(d.get('predicted_inlet_k'))} K expected),"
+        f" power {_number(d.get('realised_kw'))} kW ({_number(d.get('predicted_kw'))} expected)"
     )
     undo = d.get("undo")
     return Rung("outcome", f"{text}; {f'undone: {undo}' if undo else 'kept'}", numbers=dict(d))

@@ -100,6 +100,12 @@ async def test_the_logs_name_acts_that_explain_explains(terminal: Terminal) -> N
     assert act["detail"]["id"] in await terminal.says("log", "actions")
     ladder = await terminal.says("explain", act["detail"]["id"])
     assert "=>" in ladder
+    at_once = await terminal.says("explain", "--at", act["ts"].replace("Z", "1Z"))
+    assert at_once.split()[0] == act["ts"]
+    assert "no act until then" in await terminal.says(
+        "explain", "--at", "1980-01-01T00:00:00Z", code=1
+    )
+    assert "write 90m" in await terminal.says("explain", "--at", "noon", code=2)
     assert await terminal.says("log", "alarms", "--json") == "[]\n"
     events = json.loads(await terminal.says("log", "events", "--json"))
     assert {"intent", "outcome"} <= {e["kind"] for e in events}

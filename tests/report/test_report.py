@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from pypdf import PdfReader
 
 from agent.cli.report import moment, summary
+from agent.clock import utc
 from agent.history.query import Sample
 from agent.reports.draw import draw
 from agent.reports.explain import NothingToExplain, explain
@@ -169,6 +170,15 @@ async def test_the_api_reports_and_explains(hall: House) -> None:
     assert status == 200
     assert [r["step"] for r in ladder["rungs"] if r["decisive"]]
     assert (await get(hall, "/explain?act=nothing"))[0] == 404
+    assert (await get(hall, "/explain?at=1980-01-01T00:00:00Z"))[0] == 404
+    assert (await get(hall, "/explain?at=noon"))[0] == 422
+    [act] = await hall.history.actions(0, 1, None, ("action",))
+    then = utc(act.ts_s).replace("+00:00", "Z")
+    status, ladder = await get(hall, f"/explain?at={then}")
+    assert (status, ladder["id"]) == (200, act.detail["id"])
+    timeline = (await post(hall, "/report", {}))[1]["timeline"]
+    [told] = [t for t in timeline if t["id"] == ladder["id"]]
+    assert told["candidates"] == act.detail["candidates"]
 
 
 async def test_an_act_is_explained_from_what_was_measured_to_what_decided(hall: House) -> None:
@@ -178,6 +188,17 @@ async def test_an_act_is_explained_from_what_was_measured_to_what_decided(hall: 
     rungs = {r.step: r for r in ladder.rungs}
     assert rungs["prediction"].decisive
     assert sum(r.decisive for r in ladder.rungs) == 1
+    weighed = rungs["candidates"].numbers["candidates"]
+    assert weighed == act.detail["candidates"]
+    made = next(c for c in weighed if c["point"] in act.detail["changes"] and c["against"] is None)
+    assert made["predicted_kw"] == pytest.approx(act.detail["predicted_kw"], abs=0.01)
+    worth = [c["worth_kw"] for c in weighed]
+    assert worth == sorted(worth, reverse=True)
+    assert all(c["predicted_sigma_kw"] > 0 for c in weighed)
+    assert any(":" in c["against"] or "wanted" in c["against"] for c in weighed if c["against"])
+    assert (await explain(hall.history, hall.site, None, act.ts_s + 0.001)).id == ladder.id
+    with pytest.raises(NothingToExplain, match="until then"):
+        await explain(hall.history, hall.site, None, 1.0)
     inlet = rungs["inputs"].numbers["inlet_c"]
     at = await hall.history.series(inlet["point"], act.ts_s - 60, act.ts_s + 0.001)
     assert inlet["value"] == at[-1].value
