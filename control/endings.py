@@ -27,12 +27,12 @@ RETRY_MOST_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What leases rest on, seen once a tick: each rack's worst inlet and the age of its youngest
-    reading. Shapes (n_racks,); racks without an inlet sensor are NaN in both."""
+    """What leases rest on, seen once a tick: each rack's worst inlet (n_racks,), NaN without a
+    sensor; by row, and for the hall (None), why its inlets are no ground, None where they are."""
 
     case: Case
     worst_c: NDArray[np.float64]
-    silent_s: NDArray[np.float64]
+    blind: Mapping[str | None, str | None]
 
     @staticmethod
     def of(case: Case) -> "Ground":
@@ -40,7 +40,8 @@ class Ground:
         layout = case.layout
         silent_s = np.full(len(layout.racks), np.nan)
         np.fmin.at(silent_s, layout.rack_of_inlet, case.snapshot.age_s[layout.inlets])
-        return Ground(case, worst_inlets(layout, case.snapshot), silent_s)
+        blind = {row: _dark(case, silent_s, row) for row in (None, *layout.rows)}
+        return Ground(case, worst_inlets(layout, case.snapshot), blind)
 
 
 def endings(case: Case) -> list[Ending]:
@@ -150,9 +151,15 @@ def _blind(ground: Ground, lease: Lease) -> str | None:
         where = layout.row_latency[layout.rows.index(point.row)] if point.row else layout.latency
         dark = case.snapshot.age_s[where] > patience_s
         return f"latency silent for over {patience_s:g} s" if dark.size and dark.all() else None
-    silent_s, most, aisle = ground.silent_s, BLIND_HALL_SHARE, "hall"
-    if point.row and not np.isnan(mine := silent_s[layout.row_racks(point.row)]).all():
-        silent_s, most, aisle = mine, 0.0, f"row {point.row}"
+    return ground.blind.get(point.row or None, ground.blind[None])
+
+
+def _dark(case: Case, silent_s: NDArray[np.float64], row: str | None) -> str | None:
+    """Why cooling of a row, or of the hall, has no inlets to rest on. silent_s: by rack."""
+    patience_s = case.layout.site.limits.release_after_s
+    most, aisle = BLIND_HALL_SHARE, "hall"
+    if row and not np.isnan(mine := silent_s[case.layout.row_racks(row)]).all():
+        silent_s, most, aisle = mine, 0.0, f"row {row}"
     blind, seen = int((silent_s > patience_s).sum()), int((~np.isnan(silent_s)).sum())
     if blind <= most * seen:
         return None

@@ -6,6 +6,7 @@ rows. Decides which points a move takes and by how much; whether it is wise is t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from config.site import Point
 from control.layout import Layout
@@ -30,12 +31,12 @@ MOVES: dict[str, Move] = {
         Move("fan", ("fan_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), "slower or faster fans"),
         Move("pump", ("pump_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), "slower or faster pumps"),
         Move("traffic_shift", ("traffic_share_pct",), (10.0, 25.0), "work to other rows, % of its share"),
-        Move("batching", ("batch_window_ms",), (20.0, 40.0, -20.0, -40.0), "a longer or shorter batching window"),
+        Move("batching", ("batch_window_ms",), (5.0, 10.0, 20.0, 40.0, -5.0, -10.0, -20.0, -40.0), "a longer or shorter batching window"),
     )
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Knob:
     """Points that move together, with the move they belong to and the scope they act in."""
 
@@ -44,12 +45,12 @@ class Knob:
     scope: str  # row:A | zone:.. | hall
     points: tuple[Point, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Short and unique: the move, the quantity's first point, the scope."""
         return f"{self.move}|{self.quantity}|{self.scope}"
 
-    @property
+    @cached_property
     def row(self) -> str | None:
         """The row all its points stand in, or None."""
         rows = {p.row for p in self.points}

@@ -5,6 +5,7 @@ is not moved by it, and that the effect of a step grows as air gets short. Predi
 control.slow_loop; decides nothing.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,7 @@ IDLE_PCT = 1.0  # a limit this much above the measured speed does not bind
 IDLE_CREDIT = 0.5  # a step of an idle limit is worth half of one that binds: it gets there
 SATURATED_K = 0.5  # supply air this much above its setpoint: the coil can't follow
 CONVEX = 1.5  # less air: each step warms more than the one before
+VALVE_HOLDS_PCT = 98.0  # below, a coil keeps its air where it was set
 VALVE_EXPONENT = 1.7  # equal-percentage valve against a coil that saturates, by judgement
 BATCH_FADES = 0.6  # larger batches save less and less
 
@@ -50,9 +52,13 @@ class View:
         """One of the hall's averages."""
         return float(self.hall[HALL.index(name)])
 
+    @cached_property
+    def _by_name(self) -> dict[str, list[float]]:
+        return dict(zip(PLACE, self.places.T.tolist(), strict=True))
+
     def place(self, place: int, name: str) -> float:
         """One of a place's averages."""
-        return float(self.places[place, PLACE.index(name)])
+        return self._by_name[name][place]
 
     def places_of(self, knob: Knob) -> tuple[int, ...]:
         """The places a knob acts on: its row, or all."""
@@ -67,12 +73,18 @@ def ends(changes: tuple[Change, ...]) -> tuple[float, float]:
     return old, sum(c.new for c in changes) / len(changes)
 
 
+def _mean(values: list[float], otherwise: float) -> float:
+    """The mean of those that are known."""
+    known = [v for v in values if math.isfinite(v)]
+    return sum(known) / len(known) if known else otherwise
+
+
 def speeds(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[float, float, float]:
     """(from, to, credit) of the real speed in %, for a limit that may not bind yet."""
     old, new = ends(changes)
     name = "fan_pct" if knob.quantity == "fan_rpm_pct" else "pump_pct"
     measured = [view.place(i, name) for i in view.places_of(knob)]
-    actual = float(np.nanmean(measured)) if np.isfinite(measured).any() else old
+    actual = _mean(measured, old)
     if old <= actual + IDLE_PCT:
         return old, new, 1.0
     if new >= old:
@@ -98,7 +110,7 @@ def shift_of(view: View, knob: Knob, changes: tuple[Change, ...]) -> tuple[Shift
             return Shift(pump_cube=cube), 0.0, 0.02 * abs(end - start)
         case "chilled_water_setpoint_c":
             old, new = ends(changes)
-            return Shift(water_c=new - old), 0.1 * (new - old), 0.1 * abs(new - old)
+            return Shift(water_c=new - old), *_by_water(view, new - old)
         case "batch_window_ms":
             old, new = ends(changes)
             prompts = view.number("prompts_ps")
@@ -128,11 +140,19 @@ def _by_fan(view: View, knob: Knob, percent: float) -> tuple[float, float]:
     return (CONVEX * mean if percent < 0 else mean), sigma
 
 
+def _by_water(view: View, warmer_k: float) -> tuple[float, float]:
+    """What water does to inlets, K and 1-sigma: nothing while every valve makes up for it."""
+    valves = [valve_after(view, i, max(warmer_k, 0.0), 0.0, 1.0) for i in range(len(view.places))]
+    if all(v <= VALVE_HOLDS_PCT for v in valves):  # an unknown one (NaN) does not hold
+        return 0.0, 0.05 * abs(warmer_k)
+    return 0.1 * warmer_k, 0.1 * abs(warmer_k)
+
+
 def followed_k(view: View, knob: Knob, changes: tuple[Change, ...]) -> float:
     """How far supply air will really move: a coil that can't hold its setpoint does not follow."""
     old, new = ends(changes)
     measured = [view.place(i, "air_c") for i in view.places_of(knob)]
-    actual = float(np.nanmean(measured)) if np.isfinite(measured).any() else old
+    actual = _mean(measured, old)
     if knob.quantity != "supply_air_setpoint_c" or actual <= old + SATURATED_K:
         return new - old
     return max(new - actual, 0.0)
@@ -143,13 +163,12 @@ def _inlets(view: View, knob: Knob, warmer_k: float) -> tuple[float, float]:
     inlet = hot = 0.0
     for i in view.places_of(knob):
         mean, now_hot = view.place(i, "mean_inlet_c"), view.place(i, "hot_k")
-        if not np.isfinite(mean):
+        if not math.isfinite(mean):
             continue
         inlet += warmer_k
         # Racks spread around their mean: the share over the ramp answers, the rest joins later.
-        over = np.clip(
-            (view.place(i, "inlet_c") + max(warmer_k, 0.0) - SERVER_RAMP_C) / 2.0, 0.0, 1.0
-        )
+        beyond_k = view.place(i, "inlet_c") + max(warmer_k, 0.0) - SERVER_RAMP_C
+        over = min(1.0, beyond_k / 2.0) if beyond_k > 0.0 else 0.0
         hot += max(over * warmer_k, -now_hot)
     n = max(len(view.signals.places), 1)
     return inlet / n, hot / n
@@ -169,9 +188,9 @@ def valve_after(view: View, place: int, water_k: float, air_k: float, pump: floa
     the pump turns `pump` times as fast. NaN where valves or temperatures are not known."""
     valve, air = view.place(place, "valve_pct"), view.place(place, "air_c")
     back, water = view.place(place, "return_c"), view.number("water_c")
-    if not np.isfinite([valve, air, water]).all():
-        return np.nan
-    back = back if np.isfinite(back) else air + 8.0
+    if not (math.isfinite(valve) and math.isfinite(air) and math.isfinite(water)):
+        return math.nan
+    back = back if math.isfinite(back) else air + 8.0
     lift = max(back - water, 1.0)
     carried = max((back - air - air_k) / max(back - air, 1.0), 0.1)
     most = max((lift - water_k) / lift, 0.05) * pump**0.6

@@ -21,14 +21,17 @@ from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
 
-LATENCY_PRICE_PER_MS = 0.0002  # of total power: a millisecond of p95 must save 0.02 %
+LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
 OPTIMISM = 0.5  # sigmas of doubt that count for a move
-COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
+COMFORT_K = 2.0  # worst inlets are kept this far below the limit: room for what comes
 COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
-LATENCY_SHARE = 0.92  # of the limit: no saving takes prompts beyond
-LATENCY_FULL = 0.97  # here they get their time back
-VALVE_MOST_PCT = 90.0  # beyond, a coil has nothing left to answer with
-VALVE_FULL_PCT = 97.0  # here it has nothing: worth power to get it back
+LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
+LATENCY_FULL = 0.98  # here they get their time back
+# A full valve is no harm by itself: fans and pumps answer too. Where inlets are not far from what is
+# comfortable it is worth power to get the coil's own answer back.
+VALVE_MOST_PCT = 98.0
+VALVE_FULL_PCT = 99.5
+VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
 PRESSURE_LEAST_PA = 2.5  # containment must push outwards, after the move too
 REVERSAL_S = 3600.0  # a knob turns back within this only for several times the usual saving
@@ -84,10 +87,12 @@ def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     limits = view.case.layout.site.limits
     warm_c = limits.inlet_max_c - COMFORT_K + COMFORT_SLACK_K
     for i in view.places_of(knob):
-        if effect.inlet_c < 0 and view.place(i, "inlet_c") > warm_c:
+        inlet_c, valve = view.place(i, "inlet_c"), view.place(i, "valve_pct")
+        full = valve > VALVE_FULL_PCT
+        if effect.inlet_c < 0 and inlet_c > warm_c and not (full and knob.quantity in AIR_KNOBS):
             return i
-        valve = view.place(i, "valve_pct")
-        if valve > VALVE_FULL_PCT and _valve_of(view, knob, changes, i) < valve - 1.0:
+        near = not inlet_c < warm_c - COMFORT_SLACK_K - VALVE_CARE_K
+        if full and near and _valve_of(view, knob, changes, i) < valve - 1.0:
             return i
     if (
         effect.latency_ms < 0
