@@ -7,6 +7,7 @@ expanding tables is agent.scan.tables'. It never writes and never guesses.
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from agent.scan.tables import Expansion, Rows, column_of, columns_of, expand, for_device
@@ -213,21 +214,25 @@ def _vendor(object_id: str) -> str | None:
 async def scan(session: Session) -> Scanned:
     """Identify a device and expand the first fitting profile that finds points.
 
-    Where none that names the model does, the tables of its relatives are tried, and the profile
-    that finds most is taken.
+    Where none that names the model does, the tables of all its relatives are read, with those of
+    the standard MIBs; the profile that finds most gives its name.
     """
     device = await identify(session)
     walker = Walker(session)
     chosen = await choose(walker, device)
+    standard = [p for p in chosen if not p.match.sys_object_id]
     for profile in (p for p in chosen if p.match.sys_object_id):
         await _try(walker, device, profile)
         if device.found.points:
             break
     if not device.found.points:
-        for profile in await relatives(walker, device):
-            if profile not in chosen and await _try(walker, device, profile):
-                device.related = True
-    for profile in (p for p in chosen if not p.match.sys_object_id):
+        for profile in (related := [p for p in await relatives(walker, device) if p not in chosen]):
+            device.related |= await _try(walker, device, profile)
+        if device.related and device.profile is not None:
+            all_tables = (device.profile.tables, *(p.tables for p in (*related, *standard)))
+            tables = for_device(chain(*all_tables), device.object_id)
+            device.found = await collect(walker, tables)
+    for profile in standard:
         if not device.found.points:
             await _try(walker, device, profile)
     device.requests = session.requests

@@ -201,6 +201,13 @@ def test_a_model_nobody_has_named_is_read_by_its_vendors_tables(tmp_path: Path) 
     assert device["profile"] == "servertech-sentry4"
     assert {p["oid"] for p in device["point"]} >= {f"{SENTRY}.3.3.1.3.1.1", f"{SENTRY}.9.3.1.1.1.1"}
     assert "none that the profile names" in done.stderr
+    more = {"1.3.6.1.4.1.1718.3.2.2.1.7.1.1": num(362), "1.3.6.1.2.1.33.1.4.4.1.2.1": num(231)}
+    with running(Recording(values | more)) as agent:  # two families and a standard MIB: all of it
+        done = CliRunner().invoke(snmp, [f"127.0.0.1:{agent.port}", "--community", "public"])
+    (device,) = tomllib.loads(done.stdout)["device"]
+    assert device["profile"] == "servertech-sentry4"
+    ids = {p["id"] for p in device["point"]}
+    assert {"cord1-1_power_kw", "infeed1-1_current_a", "ups_output1_voltage_v"} <= ids
     other = {**sentry4(), SYS_OBJECT_ID: sysoid("1.3.6.1.4.1.99999.1")}  # another vendor: nothing
     with running(Recording(other)) as agent:
         done = CliRunner().invoke(snmp, [f"127.0.0.1:{agent.port}", "--community", "public"])
