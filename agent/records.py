@@ -17,6 +17,7 @@ from agent.core import Agent
 from agent.jobs import Job
 from agent.later import Later
 from agent.publish import Recording
+from agent.services import HistoryDown, HistoryStatus
 from config.site import Site
 
 if TYPE_CHECKING:
@@ -25,11 +26,33 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+RESTART = "no history until restart"
 KEEP_S = 60.0  # how often the tally of a shadow is kept and a newer model looked for
 
 
 def _import() -> tuple[Any, Any]:
     return import_module("agent.history.service"), import_module("agent.models")
+
+
+class Opening(Later):
+    """History before and while it opens, and when it could not: its status is known at any time,
+    and whatever is asked of one that failed raises HistoryDown."""
+
+    failed = ""
+
+    @property
+    def status(self) -> HistoryStatus:
+        """How history is doing."""
+        if self.failed or "_made" not in vars(self):
+            return HistoryStatus("", self.failed, 0, 0, 0)
+        status: HistoryStatus = self._made.status
+        return status
+
+    def __getattr__(self, name: str) -> Any:
+        """What history has."""
+        if self.failed:
+            raise HistoryDown(self.failed)
+        return super().__getattr__(name)
 
 
 class Records:
@@ -45,8 +68,8 @@ class Records:
         self._opening: asyncio.Task[None] | None = None
         self.history: History | None = None
         if site.history.enabled:
-            made = Later(lambda: _import()[0].History(site, clock, environ))
-            self.history = cast("History", made)
+            self._history = Opening(lambda: _import()[0].History(site, clock, environ))
+            self.history = cast("History", self._history)
             agent.listeners.append(self._recording.listen)
 
     def jobs(self) -> list[Job]:
@@ -61,19 +84,27 @@ class Records:
         if self.history is not None:
             opening = self._open(self.history)
             self._opening = asyncio.create_task(opening, name="history: open")
+            self._opening.add_done_callback(self._opened)
 
     async def _open(self, history: "History") -> None:
-        try:
-            _, models = await asyncio.to_thread(_import)
-            await history.start()
-            made: Models = models.Models(self._agent, history, self._environ)
-            await made.start()
-            self._models = self._agent.services.models = made
-            self._agent.listeners.append(made.listen)
-            self._recording.begin(history)
-            lean.settle()
-        except Exception:
-            log.exception("no history until restart")
+        """A database that is away raises nothing here: it is tried again for as long as it takes."""
+        _, models = await asyncio.to_thread(_import)
+        await history.start()
+        made: Models = models.Models(self._agent, history, self._environ)
+        await made.start()
+        self._models = self._agent.services.models = made
+        self._agent.listeners.append(made.listen)
+        self._recording.begin(history)
+        lean.settle()
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        """What it could not be opened for is Skadi's own error or its libraries': the hall is
+        controlled all the same, and status, alarms, readyz and metrics say that history is not kept."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._history.failed = f"{RESTART}: {type(error).__name__}: {error}"[:300]
+        self._agent.listeners.remove(self._recording.listen)
+        log.critical(RESTART, reason=str(error), exc_info=error)
 
     async def _rollup(self) -> None:
         if self._ready():
@@ -85,13 +116,14 @@ class Records:
             await self._models.keep()
 
     def _ready(self) -> bool:
-        return self._opening is not None and self._opening.done()
+        return self._opening is not None and self._opening.done() and not self._history.failed
 
     async def close(self) -> None:
         """Write what can be written and let go."""
         if self._opening is None or self.history is None:
             return
-        await self._opening
+        await asyncio.wait({self._opening})
         if self._models is not None:
             await self._models.stop()
-        await self.history.close()
+        if not self._history.failed:
+            await self.history.close()

@@ -21,6 +21,17 @@ class HistoryDown(Exception):
     """The history database can't answer now. The message says which one and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryStatus:
+    """How history is doing. lost: why it can't be written, empty when it can."""
+
+    place: str
+    lost: str
+    queued: int
+    written: int
+    dropped: int
+
+
 @dataclass(slots=True)
 class Services:
     """The running site's other parts, as far as operations use them.

@@ -13,6 +13,7 @@ import numpy as np
 from config.site import Point
 from control.alarms import Cause, Severity
 from control.features import worst_inlets
+from control.interlocks import tripped_by_reading
 from control.layout import Layout
 from control.state import ControlState
 from control.types import Snapshot
@@ -21,6 +22,7 @@ from control.units import known_bad
 NEAR_K = 0.5  # below the inlet limit: a warning
 HYSTERESIS_K = 0.5
 HYSTERESIS = 0.03  # of a limit
+UNREAD_S = 60.0  # before an interlock's input that can't be read calls; it stops writes at once
 SILENT_POLLS = 3  # failed in a row
 TOGETHER = 0.3  # of all devices silent at once: it is the network
 BLIND_SHARE = 0.25
@@ -57,9 +59,14 @@ def _switches(state: ControlState) -> Iterator[Cause]:
         yield Cause("kill", Severity.HIGH, "the kill switch is on: Skadi writes nothing",
                     "find out who pulled it; on the host: skadi kill --clear", on_delay_s=0.0)  # fmt: skip
     for name, trip in state.trips.items():
-        if trip.tripped:
+        if tripped_by_reading(trip):
             yield Cause(f"interlock:{name}", Severity.HIGH, f"interlock {name} has tripped",
                         f"look at the plant, then on the host: skadi arm --reset {name}", on_delay_s=0.0)  # fmt: skip
+        elif trip.tripped:  # at a start nothing is read yet, and a datagram may be lost
+            yield Cause(f"interlock:{name}", Severity.HIGH,
+                        f"interlock {name} stops writes: its input is not read",
+                        "look at the device it watches; it lets go when it is read again",
+                        on_delay_s=UNREAD_S)  # fmt: skip
 
 
 def _stopped(layout: Layout, snapshot: Snapshot) -> Iterator[tuple[str, tuple[str | None, str]]]:

@@ -190,6 +190,7 @@ def make_app(context: Context | None) -> FastAPI:
     from agent.api import events as api_events
     from agent.api import push as api_push
     from agent.api import read as api_read
+    from agent.api import report as api_report
     from agent.api import write as api_write
 
     app = FastAPI(
@@ -202,8 +203,9 @@ def make_app(context: Context | None) -> FastAPI:
     )  # fmt: skip
     app.state.context = context
     app.state.clients = api_events.Clients()
+    app.state.reporting = False
     for router in (
-        api_read.open_router, api_read.router, api_write.router, api_push.router, api_events.router,
+        api_read.open_router, api_read.router, api_report.router, api_write.router, api_push.router, api_events.router,
     ):  # fmt: skip
         app.include_router(router)
     app.add_middleware(Border, state=app.state)

@@ -258,18 +258,20 @@ class ActionPage(Shape):
 
 
 class Health(Shape):
-    """The process lives and its loop turns."""
+    """The process lives and its loop turns. `degraded`: what it does without, and why."""
 
     status: Literal["ok"]
     version: str
     boot: str
+    degraded: list[str]
 
 
 class Ready(Shape):
-    """Whether it does its work, and if not, why."""
+    """Whether it does its work, and if not, why. `degraded`: what it does without, and why."""
 
     ready: bool
     reasons: list[str]
+    degraded: list[str]
 
 
 class Done(Shape):

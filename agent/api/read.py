@@ -3,14 +3,13 @@
 Read only. Pages are bounded; what is polled has an ETag, so that an unchanged answer costs nothing.
 """
 
-import asyncio
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from agent.api import models as m
 from agent.api import views
@@ -112,12 +111,12 @@ async def timeline(
 ) -> m.Timeline:
     """Points over time with Skadi's actions beside them; by default the hall's power, one hour."""
     context = context_of(request)
-    history = _history(context)
+    history = history_of(context)
     keys = point if point else _default_points(context)
     if unknown := [k for k in keys if k not in context.site.points]:
         raise HTTPException(422, f"no point {unknown[0][:130]!r}; GET /points lists them")
-    until_s = _when(until, "until", context.clock.now_s())
-    since_s = _when(since, "since", until_s - 3_600.0)
+    until_s = when_of(until, "until", context.clock.now_s())
+    since_s = when_of(since, "since", until_s - 3_600.0)
     if since_s >= until_s:
         raise HTTPException(422, "since must be before until")
     step = step_s or _step((until_s - since_s) / STEPS)
@@ -158,8 +157,8 @@ async def actions_log(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> m.ActionPage:
     """What Skadi did and decided, newest first; by default without what was refused."""
-    history = _history(context_of(request))
-    since_s = _when(since, "since", 0.0)
+    history = history_of(context_of(request))
+    since_s = when_of(since, "since", 0.0)
     kinds = kind or ["action", "ending", "judged"]
     found = await history.actions(since_s, limit + 1, _place(before), kinds)
     page = found[:limit]
@@ -179,54 +178,12 @@ async def explain(
     from agent.reports.explain import explain as climb
 
     context = context_of(request)
-    until_s = None if at is None else _when(at, "at", 0.0) + 0.001
+    until_s = None if at is None else when_of(at, "at", 0.0) + 0.001
     try:
-        ladder = await climb(_history(context), context.site, act, until_s)
+        ladder = await climb(history_of(context), context.site, act, until_s)
     except NothingToExplain as error:
         raise HTTPException(404, str(error)[:500]) from None
     return m.LadderShape(**plain(ladder))
-
-
-class ReportWanted(BaseModel):
-    """The time to report, at most a year; by default the last 24 hours. html is one page, pdf one file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    since: Annotated[str | None, Field(max_length=40)] = None
-    until: Annotated[str | None, Field(max_length=40)] = None
-    format: Literal["json", "html", "pdf"] = "json"
-
-
-REPORTS: dict[int | str, dict[str, Any]] = {
-    **HISTORY_ERRORS, **{c: {"model": m.Error} for c in (400, 413)},
-    200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}, "application/pdf": {}}},
-}  # fmt: skip
-
-
-@router.post("/report", response_class=Response, responses=REPORTS)
-@router.post("/report/judges", response_class=Response, responses=REPORTS)
-async def report(request: Request, wanted: ReportWanted) -> Response:
-    """What a stretch of time was like: energy, limits, actions, with `charts` to draw."""
-    from agent.reports.gather import report as collect
-
-    context = context_of(request)
-    now_s = context.clock.now_s()
-    until_s = _when(wanted.until, "until", now_s)
-    since_s = _when(wanted.since, "since", until_s - 86_400.0)
-    try:
-        found = await collect(_history(context), context.site, since_s, until_s, now_s)
-    except ValueError as error:
-        raise HTTPException(422, str(error)) from None
-    if wanted.format == "html":
-        from agent.reports.html import render
-
-        return HTMLResponse(await asyncio.to_thread(render, found))
-    if wanted.format == "pdf":
-        from agent.reports.pdf import render_pdf
-
-        pdf = await asyncio.to_thread(render_pdf, found)
-        return Response(pdf, media_type="application/pdf")
-    return JSONResponse(found)
 
 
 def _place(text: str | None) -> tuple[float, str] | None:
@@ -239,7 +196,7 @@ def _place(text: str | None) -> tuple[float, str] | None:
     return float(match[1]), match[2]
 
 
-def _when(text: str | None, what: str, default_s: float) -> float:
+def when_of(text: str | None, what: str, default_s: float) -> float:
     if text is None:
         return default_s
     at_s = parse_utc(text)
@@ -252,7 +209,7 @@ def _step(least_s: float) -> float:
     return next((s for s in (1, 5, 10, 30, 60, 300, 900, 3_600) if s >= least_s), 86_400)
 
 
-def _history(context: Context) -> "History":
+def history_of(context: Context) -> "History":
     if context.history is None:
         raise HTTPException(503, "this agent keeps no history")
     return context.history
@@ -268,16 +225,27 @@ async def metrics(request: Request) -> Response:
 async def healthz(request: Request) -> m.Health:
     """The process lives and its loop turns."""
     context = context_of(request)
-    return m.Health(status="ok", version=context.version, boot=context.hub.nonce)
+    return m.Health(status="ok", version=context.version, boot=context.hub.nonce,
+                    degraded=_degraded(context))  # fmt: skip
 
 
 @open_router.get("/readyz", response_model=m.Ready, responses={503: {"model": m.Ready}})
 async def readyz(request: Request) -> Response:
-    """Whether readings come in and the loops complete; 503 with the reasons otherwise."""
+    """Whether readings come in and the loops complete; 503 with the reasons otherwise. Control goes
+    on without history and broker: they make it degraded, not unready."""
     context = context_of(request)
     reasons = _reasons(context)
-    body = m.Ready(ready=not reasons, reasons=reasons)
+    body = m.Ready(ready=not reasons, reasons=reasons, degraded=_degraded(context))
     return JSONResponse(body.model_dump(), 503 if reasons else 200)
+
+
+def _degraded(context: Context) -> list[str]:
+    found = []
+    if context.history is not None and (lost := context.history.status.lost):
+        found.append(f"history: {lost}")
+    if context.mirror is not None and not context.mirror.connected:
+        found.append("mqtt: the broker is away")
+    return found
 
 
 def _reasons(context: Context) -> list[str]:

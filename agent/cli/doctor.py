@@ -37,14 +37,16 @@ def doctor(config_path: Path, as_json: bool, matrix: bool, units: tuple[Path, ..
     site = load_site(config_path)
     environ = site_environment(config_path, os.environ)
     try:
-        reply = ask(Path(site.agent.data_dir), "devices")
-        running = reply["detail"]["devices"] if reply["ok"] else None
+        reply = ask(Path(site.agent.data_dir), "overview")
+        overview = reply["detail"] if reply["ok"] else {}
     except ConnectionError:
-        running = None
+        overview = {}
+    running = overview.get("devices")
     seen = asyncio.run(devices.look(site, running))
     table = devices.knobs(site, devices.now_s())
     notes = [
         *looks.host(site, environ, units or UNIT_ROOTS),
+        *looks.services(overview),
         *devices.field(site, seen),
         *devices.writing(site, seen, table),
     ]

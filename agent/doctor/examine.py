@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent import reach
 from agent.audit import read_kept, verify
@@ -45,6 +46,16 @@ def host(site: Site, environ: Mapping[str, str], units: Iterable[Path]) -> Itera
     yield from _clock()
     yield from _secrets(site, environ, text)
     yield from _network(site, text)
+
+
+def services(overview: Mapping[str, Any]) -> Iterator[Note]:
+    """What the running agent does without, of its overview."""
+    history = overview.get("history") or {}
+    if lost := history.get("lost"):
+        yield Note("bad", "history", str(lost), "look at the database and the agent's log; control goes"
+                   " on, and rows wait on disk unless it says that it takes a restart")  # fmt: skip
+    if overview.get("mqtt_connected") is False:
+        yield Note("bad", "mqtt", "the broker is away", "look at the broker and mqtt.url")
 
 
 def _folder(site: Site) -> Iterator[Note]:

@@ -10,7 +10,6 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from agent.history.writer import Writer
 from agent.logs import Outage
 from agent.plain import finite, strict_json
 from agent.services import HistoryDown as HistoryDown
+from agent.services import HistoryStatus
 from config.site import Device, Site
 from control.types import Finding, Reading, Sweep
 
@@ -58,17 +58,6 @@ CLOSE_S = 5.0
 MAX_DETAIL = 65_536  # characters of a record's detail; more is cut to its keys
 _END_S = 253_402_300_800.0  # the year 10000: what databases can't say is no time
 _NAMED = {"loop": 16, "move": 64, "scope": 96}  # what of a detail has a column, and how wide
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryStatus:
-    """How history is doing. lost: why the database can't be reached, empty when it can."""
-
-    place: str
-    lost: str
-    queued: int
-    written: int
-    dropped: int
 
 
 class History:

@@ -28,6 +28,7 @@ from control.alarms import (
     unshelve,
 )
 from control.modes import Event
+from control.state import Trip
 from tests.api.make import House, get, hall_site, house, post
 
 HOT = Cause("row:A", Severity.HIGH, "row A: hot", "look", on_delay_s=30, off_delay_s=60)
@@ -233,3 +234,24 @@ async def test_the_command_line_lists_shelves_and_acknowledges(hall: House, tmp_
     nothing = await skadi_alarm("ack", "nothing")
     assert (nothing.exit_code, "nothing" in nothing.output) == (1, True)
     await door.close()
+
+
+@pytest.mark.parametrize(
+    ("trip", "calls", "says"),
+    [
+        (Trip(tripped=True, dark_s=0.0), [False, False, True], "its input is not read"),
+        (Trip(tripped=True, latched=True, since_s=0.0), [True, True, True], "has tripped"),
+    ],
+)
+async def test_an_interlock_not_read_yet_calls_only_when_it_stays_so(
+    hall: House, trip: Trip, calls: list[bool], says: str
+) -> None:
+    hall.agent.control = replace(hall.agent.control, trips={"leak": trip})
+    found = []
+    for wait_s in (0.0, 50.0, 20.0):
+        hall.clock.advance(wait_s)
+        hall.alarms.step()
+        found.append(any(a["id"] == "interlock:leak" for a in hall.alarms.shown() if a["calls"]))
+    assert found == calls
+    [shown] = [a for a in hall.alarms.shown() if a["id"] == "interlock:leak"]
+    assert says in shown["text"]
