@@ -314,7 +314,7 @@ async def test_another_sites_page_is_not_served(hall: House) -> None:
 
 async def test_ready_says_why_not(tmp_path: Path) -> None:
     async with house(tmp_path, minutes=0.5) as made:
-        assert (await get(made, "/readyz")) == (200, {"ready": True, "reasons": []})
+        assert (await get(made, "/readyz")) == (200, {"ready": True, "reasons": [], "degraded": []})
         made.clock.advance(60)
         status, body = await get(made, "/readyz")
         assert status == 503
