@@ -142,9 +142,10 @@ class Latency:
         """Interpolated between edges, as every reader of a Prometheus histogram does."""
         want = q * self._sum_n
         place = np.minimum((sums < want[..., None]).sum(axis=-1), len(edges_ms) - 1)
-        above = np.take_along_axis(sums, place[..., None], axis=-1)[..., 0]
-        before = np.take_along_axis(sums, np.maximum(place - 1, 0)[..., None], axis=-1)[..., 0]
-        below = np.where(place > 0, before, 0.0)
+        flat, at = sums.reshape(-1, len(edges_ms)), place.ravel()
+        each = np.arange(len(flat))
+        above = flat[each, at].reshape(place.shape)
+        below = np.where(place > 0, flat[each, at - 1].reshape(place.shape), 0.0)
         low = np.where(place > 0, edges_ms[place - 1], 0.0)
         part = (want - below) / np.maximum(above - below, 1e-9)
         value = low + np.minimum(part, 1.0) * (edges_ms[place] - low)

@@ -25,6 +25,11 @@ class Powers(Generic[Number]):
     tower_kw: Number
     other_kw: Number
 
+    def of_one(self) -> "Powers[float]":
+        """The same as plain numbers, where no futures are rolled out."""
+        return Powers(float(self.it_kw), float(self.ups_kw), float(self.crac_kw), float(self.chiller_kw),
+                      float(self.pump_kw), float(self.tower_kw), float(self.other_kw))  # fmt: skip
+
     @property
     def cooling_kw(self) -> Number:
         """CRAC units, chillers, pumps, tower, humidifier."""

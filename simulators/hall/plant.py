@@ -5,7 +5,6 @@ same readings to the last bit. No controller lives here: only what devices do by
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -219,7 +218,7 @@ class Hall:
 
     def _account(self, dt: float) -> None:
         air = self.air
-        self.powers = Powers(*map(float, astuple(self.power_now())))
+        self.powers = self.power_now().of_one()
         self.prompts_total += self.work.served
         self.energy_kwh += self.racks.pdu_kw * (dt / 3600.0)
         self.gpu_energy_kwh += self.racks.gpu_kw * (dt / 3600.0)
