@@ -4,13 +4,14 @@
     fast     10 s    trouble  -> protective proposals; leases that must end
     slow    120 s    judge earlier moves, learn, propose new ones; leases to renew
 
-No clock, no I/O, no chance. The executor carries out what comes back and hands the
+No clock, no I/O, no chance but the state's seed. The executor carries out what comes back and hands the
 outcomes to `control.leases`.
 """
 
 from dataclasses import dataclass, replace
 
 from control import (
+    bandit,
     fast_loop,
     interlocks,
     leases,
@@ -151,12 +152,14 @@ def slow(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
     view = setting.view(case)
     judged = verify.verify(case, view)
     state, undone = verify.after_judging(case, judged)
+    if view is not None:
+        state = bandit.learned(view, state, [(j.verification, j.realised_kw) for j in judged])
     case = replace(case, state=state)
     ranked: list[Candidate] = []
     verdicts: tuple[Verdict, ...] = ()
     if view is not None and whole:
         view = replace(view, case=case)
-        ranked = slow_loop.candidates(view, setting.knobs)
+        ranked = bandit.drawn(view, slow_loop.candidates(view, setting.knobs), cycle)
         if setting.steered is not None and state.chart is not None:
             chart, moves = slow_chart.steer(view, setting.steered, state.chart)
             state = replace(state, chart=chart)

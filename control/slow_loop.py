@@ -50,6 +50,7 @@ class Candidate:
     score_kw: float
     against: str | None = None
     relieves: int | None = None  # the place that gets what it lacks
+    chance: float | None = None  # of being drawn among moves of work: control.bandit
 
 
 Objection = Callable[[View, Knob, tuple[Change, ...], Effect], str | None]
@@ -297,7 +298,7 @@ def _plain(c: Candidate) -> dict[str, Any]:
         "new": first.new, "predicted_kw": round(e.total_power_kw, 3),
         "predicted_sigma_kw": round(e.total_power_sigma_kw, 3), "inlet_k": round(e.inlet_c, 3),
         "inlet_sigma_k": round(e.inlet_sigma_k, 3), "latency_ms": round(e.latency_ms, 2),
-        "worth_kw": round(c.score_kw, 3) if np.isfinite(c.score_kw) else None, "against": c.against,
+        "worth_kw": round(c.score_kw, 3) if np.isfinite(c.score_kw) else None, "against": c.against, "chance": c.chance,
     }  # fmt: skip
 
 

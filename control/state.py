@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control.chart import Chart
+from control.estimate import Gaussian
 from control.modes import Modes
 from control.monitor import MonitorState
 from control.sensors import Looked
@@ -107,7 +108,7 @@ class ControlState:
     (n_racks, 2) each inlet's fast and slow mean, at trend_s. aftercare: row -> until when its work is left alone.
     incident_s: row -> since when the fast loop cools it; calm_s: since when work may come back
     (None: not yet). window: sums since the slow loop's last look, averages: (hall, places) at it.
-    moved: knob -> its last move. chart: what steers a hall of few kinds of setpoint.
+    moved: knob -> its last move. bandit: kind of move -> what it saved beside its prediction. chart: what steers a hall of few kinds of setpoint.
     """
 
     modes: Modes
@@ -138,5 +139,6 @@ class ControlState:
     belief: Belief | None = None
     chart: Chart | None = None
     moved: Mapping[str, Moved] = field(default_factory=dict)
+    bandit: Mapping[str, Gaussian] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()  # points that are being written right now
     seed: int = 0

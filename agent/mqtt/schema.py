@@ -48,6 +48,7 @@ _CANDIDATES: Schema = {"type": "array", "items": _message(
     dict.fromkeys(("move", "scope", "point"), _TEXT) | {"new": _NUMBER}
     | dict.fromkeys(("predicted_kw", "predicted_sigma_kw", "inlet_k", "inlet_sigma_k", "latency_ms"), _NUMBER)
     | {"old": _or_null(_NUMBER), "worth_kw": _or_null(_NUMBER), "against": _or_null(_TEXT)},
+    chance=_or_null(_NUMBER),
 )}  # fmt: skip
 
 SCHEMAS: dict[str, Schema] = {
