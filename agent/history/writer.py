@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -39,6 +40,7 @@ FLUSH_S = 5.0  # wall seconds between two writes: rows of one point lie together
 BATCH_ROWS = (
     25_000  # of one stream in one transaction: a page of a point is then changed once in 5 s
 )
+TOGETHER = 100  # rows in one statement of SQLite's, during which the interpreter is the loop's
 CHUNK_ROWS = 2_000  # of them as rows at once: as many as are worth their memory
 SPOOL_ROWS = 5_000  # in one segment of the spool
 # A thread that prepares or writes rows lets go of the interpreter after so long when the loop wants
@@ -266,9 +268,15 @@ class Writer:
         if table.name not in self._sql:
             statement = _insert_for(connection)(table).on_conflict_do_nothing()
             self._sql[table.name] = str(statement.compile(dialect=connection.dialect))
+        sql, kind = self._sql[table.name], connection.dialect.name
+        one = f"({', '.join('?' * len(table.columns))})"
         for chunk in taken.chunks(CHUNK_ROWS):
-            stored = await asyncio.to_thread(_stored, table, chunk, connection.dialect.name)
-            await connection.exec_driver_sql(self._sql[table.name], stored)
+            together, rest = await asyncio.to_thread(_ready, table, chunk, kind)
+            if together:
+                many = sql.replace(one, ", ".join([one] * TOGETHER))
+                await connection.exec_driver_sql(many, together)
+            if rest:
+                await connection.exec_driver_sql(sql, rest)
 
     async def _mark_dirty(self, connection: AsyncConnection, taken: Taken) -> None:
         """Note the minutes these rows fall in. An update of a note that is there locks it, so that
@@ -299,6 +307,15 @@ class Writer:
         for stream, gap in gaps:
             row = dict(zip(keys, (*self._identity, stream, *gap), strict=True))
             await connection.execute(upsert, row)
+
+
+def _ready(table: Table, items: Sequence[Item], kind: str) -> tuple[list[Row], list[Row]]:
+    """Rows as the database takes them: the parameters of statements of TOGETHER rows (SQLite), and
+    the rows that are left."""
+    rows = _stored(table, items, kind)
+    end = len(rows) - len(rows) % TOGETHER if kind == "sqlite" else 0
+    parts = (rows[at : at + TOGETHER] for at in range(0, end, TOGETHER))
+    return [tuple(chain.from_iterable(part)) for part in parts], rows[end:]
 
 
 def _stored(table: Table, items: Sequence[Item], kind: str) -> list[Row]:
