@@ -34,7 +34,7 @@ from control.monitor import Trained
 from control.types import Snapshot
 from simulators.hall import Hall
 
-TICK_S = 5.0  # as the agent looks
+TICK_S = 10.0  # of halls left alone: half as often as an agent looks costs half
 ONSET_S = 7200.0
 FAULTS = {
     "fouled_filter": "D",
@@ -155,7 +155,7 @@ def model_of(path: Path | None, train_hours: float) -> Trained:
     """The model in a file, or one trained now (and written there)."""
     if path is not None and path.exists():
         return Trained.from_dict(json.loads(path.read_text()))
-    plan = Rehearsal("hall", {"seed": "7001"}, train_hours, "fixed", tick_s=TICK_S)
+    plan = Rehearsal("hall", {"seed": "7001"}, train_hours, "fixed", tick_s=5.0)
     trained = asyncio.run(train_on_plant(plan))
     if path is not None:
         path.write_text(json.dumps(trained.to_dict()))
