@@ -21,7 +21,7 @@ from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Ver
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
-WARM_K = 0.5  # above where a row should be: less is weather, and no reason to stop what saves
+HOT_K = 1.0  # above where a row should be: from here on it is trouble, as to the fast loop
 RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
@@ -222,7 +222,7 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
         finding = case.state.findings.get(f"row:{row}")
         if finding is None or finding.state == "unknown":
             return f"row {row}: the monitor does not know its state"
-        if finding.heat >= WARM_K and finding.ema > DEVIATION_MARGIN * case.tau_persist:
+        if finding.heat >= HOT_K and finding.ema > DEVIATION_MARGIN * case.tau_persist:
             return f"row {row}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
     return None
 

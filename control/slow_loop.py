@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from control.fast_loop import HOT, WARM
+from control.fast_loop import HOT
 from control.moves import MOVES, Knob, shifted
 from control.predict import View, effect_of, ends, speeds, valve_after
 from control.signals import AIR_KNOBS
@@ -191,14 +191,14 @@ def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effe
     rows = {view.case.point(c.point).row for c in changes} - {None}
     for row in view.case.layout.rows:
         finding = view.case.state.findings.get(f"row:{row}")
-        odd = finding is not None and finding.state in ("transient", "persistent")
         if (
-            odd
-            and finding is not None
-            and finding.heat >= WARM
-            and (row in rows or (not rows and knob.move == "batching"))
+            finding is None
+            or finding.heat < HOT
+            or finding.state not in ("transient", "persistent")
         ):
-            return f"row {row} is {finding.state if finding else ''}"
+            continue
+        if row in rows or (not rows and knob.move == "batching"):
+            return f"row {row} is {finding.state}"
     for row, until_s in view.case.state.aftercare.items():
         left_s = until_s - view.case.snapshot.now_s
         if left_s > 0 and (row in rows or (not rows and knob.move == "batching")):
