@@ -64,6 +64,8 @@ class HttpJson:
                     if reply.status != 200:
                         self.fail(Transient, f"HTTP {reply.status} to GET {path}")
                     return strict(await self._body(reply))
+            except aiohttp.ClientConnectorError as error:
+                self.fail(Transient, "no connection; check host, port and network", error)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.fail(Transient, f"no reply: {type(error).__name__}", error)
             except ValueError as error:
@@ -81,7 +83,7 @@ class HttpJson:
                 ) as reply:
                     status, said = reply.status, await self._body(reply)
             except aiohttp.ClientConnectorError as error:
-                self.fail(NotSent, f"no connection: {type(error).__name__}", error)
+                self.fail(NotSent, "no connection; check host, port and network", error)
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 self.fail(Transient, f"{method} {path}: no reply, {type(error).__name__}", error)
         if 200 <= status < 300:

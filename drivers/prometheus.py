@@ -149,6 +149,8 @@ class PrometheusDriver:
                         raise Permanent(f"{name}: more than {MAX_BYTES} bytes; scrape less")
         except TimeoutError:
             raise Transient(f"{name}: no whole answer in {self.device.timeout_s:g} s") from None
+        except aiohttp.ClientConnectorError as error:
+            raise Transient(f"{name}: no connection; check host, port and network") from error
         except (aiohttp.ClientError, OSError) as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise Transient(f"{name}: {text[:200]}") from None

@@ -165,7 +165,10 @@ def _plainly(send: Send) -> Send:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     headers = dict(error.headers) if error.headers else None
-    return error_response(error.status_code, str(error.detail), headers=headers)
+    message = str(error.detail)
+    if message == HTTPStatus.NOT_FOUND.phrase:  # Starlette's own: no route
+        message = "no such path; /docs and GET /openapi.json list them all"
+    return error_response(error.status_code, message, headers=headers)
 
 
 async def _bad_request(_: Request, error: Exception) -> Response:

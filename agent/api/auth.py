@@ -89,6 +89,10 @@ def caller_of(connection: HTTPConnection) -> Caller:
     caller = tokens.person(connection.headers.get("authorization"))
     if caller is None:
         log.warning("call without a valid token", path=connection.url.path)
+        if connection.headers.get("authorization"):
+            raise unauthorized(
+                "this token is none of [[api.tokens]] in the site file, as its secrets are now"
+            )
         raise unauthorized(
             "this takes a token: Authorization: Bearer TOKEN, one of [[api.tokens]] in the site file"
         )

@@ -1,6 +1,7 @@
 """`skadi log`: what the agent did (journal), why it acted (history), what called for people."""
 
 import asyncio
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,8 +54,12 @@ def _events(config_path: Path, as_json: bool, since: str | None, limit: int) -> 
     from agent.clock import utc
 
     for e in entries:
-        rest = {k: v for k, v in e.items() if k not in ("seq", "at_s", "kind")}
-        click.echo(f"{e['seq']:6} {utc(e['at_s'])} {e['kind']:10} {rest}")
+        rest = (f"{k}={_shown(v)}" for k, v in e.items() if k not in ("seq", "at_s", "kind"))
+        click.echo(f"{e['seq']:6} {utc(e['at_s'])[:19]}Z {e['kind']:10} {' '.join(rest)}")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _records(
@@ -109,9 +114,9 @@ def line(entry: dict[str, Any]) -> str:
             )
         case "judged":
             came = "undone" if d.get("undo") else "kept"
-            return f"{head} {d.get('id')} {d.get('move')} {d.get('scope')}: {came}"
+            return f"{head} {d.get('id')}: {came}"
         case "decision":
             why = f"{d.get('reason')}; denied by {d.get('rule')}"
         case _:
             why = f"{d.get('reason')}" + ("" if d.get("complete") else "; NOT COMPLETE")
-    return f"{head} {d.get('id')} {entry['move']} {entry['scope']}: {why}"
+    return f"{head} {d.get('id')}: {why}"  # an id names move and scope

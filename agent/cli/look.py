@@ -47,7 +47,10 @@ def lines(seen: Json) -> list[str]:
     ]
     for row in seen["rows"]:
         ema = "-" if row["ema"] is None else f"{row['ema']:.2f}"
-        out.append(f"  row {row['row']:5} {row['state']}, D(x) {ema}, since {row['since'][:19]}Z")
+        tau = "" if row["tau_persist"] is None else f" of {row['tau_persist']:.2f}"
+        out.append(
+            f"  row {row['row']:5} {row['state']}, D(x) {ema}{tau}, since {row['since'][:19]}Z"
+        )
     if not seen["rows"]:
         out.append("  rows      not judged: no trained model (skadi train; ims.model)")
     return [*out, *_devices(seen["devices"]), *_held(seen["held"]), *_troubles(seen)]

@@ -14,6 +14,8 @@ Json = dict[str, Any]
 Source = Callable[[], tuple[Json, Json, list[Json]]]  # overview, heat map, new events
 
 _TIMEOUT_S = 10.0
+_MOST = 100  # events in one look
+_TOLD = ["action", "ending", "judged", "trouble", "alarm", "event"]  # what a screen has lines for
 _MOST_BYTES = 8_000_000
 
 
@@ -24,10 +26,11 @@ def local(folder: Path) -> Source:
     def look() -> tuple[Json, Json, list[Json]]:
         overview = _detail(ask(folder, "overview"))
         since = place["seq"] if overview.get("boot") == place["boot"] else None
-        wanted = {"limit": 100} | ({} if since is None else {"since": since})
+        wanted = {"limit": _MOST, "types": _TOLD} | ({} if since is None else {"since": since})
         told = _detail(ask(folder, "events", wanted))
         events: list[Json] = told["events"]
-        place.update(boot=told["boot"], seq=events[-1]["seq"] if events else told["seq"])
+        all_of_them = len(events) < _MOST
+        place.update(boot=told["boot"], seq=told["seq"] if all_of_them else events[-1]["seq"])
         return overview, _detail(ask(folder, "heatmap")), events
 
     return look

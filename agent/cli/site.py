@@ -170,5 +170,8 @@ def once(config_path: Path, as_json: bool) -> None:
     for device, reason in failures.items():
         click.echo(f"skadi: {device}: {reason.removeprefix(f'{device}: ')}", err=True)
     sys.stdout.flush()
+    if len(failures) == len(site.devices) > 1:
+        way_out = "start it (skadi sim)" if site.simulated else "look at this host's network first"
+        click.echo(f"skadi: nothing answers at all: {way_out}", err=True)
     if failures:
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))

@@ -6,12 +6,13 @@ nothing, change nothing.
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.api import views
 from agent.api.views import Seen
+from agent.events import TYPES
 
 if TYPE_CHECKING:
     from agent.core import Agent
@@ -22,12 +23,15 @@ MOST_CHARACTERS = 1_000_000  # of events in one answer
 
 
 class EventArguments(BaseModel):
-    """Events after number `since`, the oldest first; without it the latest `limit`."""
+    """Events after number `since`, the oldest first; without it the latest `limit`. `types`: only these."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     since: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 100
+    types: Annotated[list[Literal[*TYPES]], Field(max_length=len(TYPES))] = Field(  # type: ignore[valid-type]
+        default_factory=list
+    )
 
 
 def _overview(seen: Seen, _arguments: Any) -> dict[str, Any]:
@@ -44,11 +48,13 @@ def _heatmap(seen: Seen, _arguments: Any) -> dict[str, Any]:
 
 def _events(seen: Seen, arguments: EventArguments) -> dict[str, Any]:
     hub = seen.hub
-    since = arguments.since
-    at = max(hub.seq - arguments.limit, 0) if since is None or since > hub.seq else since
+    since, limit = arguments.since, arguments.limit
+    latest = since is None or since > hub.seq
+    kept = hub.after(0 if latest else since or 0, hub.seq)
+    wanted = [e for e in kept if not arguments.types or e.type in arguments.types]
     found: list[Any] = []
     size = 0
-    for event in hub.after(at, arguments.limit):
+    for event in wanted[-limit:] if latest else wanted[:limit]:
         size += len(event.text)
         if found and size > MOST_CHARACTERS:
             break

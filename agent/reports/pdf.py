@@ -102,7 +102,7 @@ def _flowables(block: Block) -> list[Any]:
         case Text():
             return [Paragraph(_text(block.text), NOTE if block.soft else BODY)]
         case Cards():
-            return [_cards(block), Spacer(1, 5)]
+            return [_cards(block), Spacer(1, 12)]
         case Table():
             return [_table(block)]
         case Heat():

@@ -141,8 +141,8 @@ def _monitor(row: RowSeen) -> tuple[Text, Text, Text]:
 def _figures(view: View, frame: Frame) -> Table:
     k, c = view.kpi, view.counts
     mean, base = k.get("wh_per_prompt_mean"), frame.baseline_wh
-    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    table.add_column(style="dim", no_wrap=True)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=20)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim", no_wrap=True)
     saved = 100.0 * (1.0 - mean / base) if mean is not None and base else None

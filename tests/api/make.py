@@ -72,8 +72,8 @@ def hall_site(folder: Path, push: bool = True, **more: Any) -> Site:
 class House:
     """An agent that runs, its history, its events, and the API on them."""
 
-    def __init__(self, folder: Path, site: Site) -> None:
-        self.run = Rehearsed(Rehearsal("hall", {"seed": "1"}, site=site), folder)
+    def __init__(self, folder: Path, site: Site, plan: Rehearsal | None = None) -> None:
+        self.run = Rehearsed(plan or Rehearsal("hall", {"seed": "1"}, site=site), folder)
         self.run.drivers.pop("gate", None)
         self.agent, self.clock, self.site = self.run.agent, self.run.clock, site
         self.hub = Hub(self.clock, NONCE)
