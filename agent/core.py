@@ -276,8 +276,9 @@ class Agent:
         self.control = replace(self.control, busy=self.control.busy | written)
         try:
             outcomes, undo = await self.executor.apply(permit)
-        finally:
-            self.control = replace(self.control, busy=self.control.busy - written)
+        finally:  # cut off by a stop, too: what stands then must be given back by it
+            busy = self.control.busy - written
+            self.control = replace(self.control, busy=busy, leases=dict(self.executor.held))
         case = self._case(self.snapshot())
         self.control = leases.after_write(case, permit, outcomes)
         self.control = replace(self.control, leases=dict(self.executor.held))

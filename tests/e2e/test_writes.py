@@ -35,9 +35,11 @@ def test_closed_loop_writes_reads_back_and_gives_back(tmp_path: Path) -> None:
         written = {w["point"] for w in wire}
         assert all(w["outcome"] == "applied" for w in wire), wire
         assert {w["priority"] for w in wire if w["protocol"] == "bacnet-ip"} == {12}
-        # Confirmed: each value that stood on the wire was read back by the agent.
+        # Confirmed: each value that stood on the wire was read back by the agent, but for a change
+        # that the stop cut off; that one is given back unheard.
         said = [w for line in running.said("action") for w in line["receipts"].items()]
-        assert {p for p, _ in said} == written
+        back = {line["point"] for line in running.said("given back")}
+        assert {p for p, _ in said} <= written == {p for p, _ in said} | back
         assert {receipt for _, receipt in said} == {"applied"}
         # Given back: BACnet by Null at our slot, the rest to what was there before.
         assert setpoints(at, written) == {p: before[p] for p in written}

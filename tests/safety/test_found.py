@@ -1,5 +1,7 @@
 """What the campaign found once, small: one test a fault. And that the campaign itself is fair."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +47,33 @@ def permit(agent: Agent, key: str, by: float) -> Permit:
     verdict = judge(agent._case(agent.snapshot()), want(agent, key, by), "c1")
     assert isinstance(verdict, Permit), verdict
     return verdict
+
+
+async def test_a_change_that_a_stop_cuts_off_is_given_back(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy host: the slow loop was cut off within a change that was on the wire already, and
+    the stop gave back everything but that."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    driver, written = world.drivers["crac-a1"], asyncio.Event()
+    before, write = world.fields["crac-a1"].cells[SUPPLY].present(), driver.write_raw
+
+    async def hang(values: Mapping[str, float | None]) -> None:
+        await write(values)
+        written.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "write_raw", hang)
+        acting = asyncio.create_task(agent.act(want(agent, SUPPLY, 0.8)))
+        await written.wait()
+        acting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acting
+    assert world.fields["crac-a1"].cells[SUPPLY].present() != before
+    await agent.stop()
+    assert world.fields["crac-a1"].cells[SUPPLY].present() <= before  # baseline or the safe value
+    assert agent.executor.held == {}
 
 
 async def test_who_books_late_opens_no_interval_early(agent: Agent) -> None:
