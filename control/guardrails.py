@@ -18,10 +18,10 @@ from control.modes import may_write
 from control.state import NEVER, PROTECTIVE
 from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Verdict
 
-INLET_MARGIN_K = 0.5
+# From HOT_K above where it should be a row is trouble, as it is to the fast loop.
+INLET_MARGIN_K, HOT_K = 0.5, 1.0
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
-HOT_K = 1.0  # above where a row should be: from here on it is trouble, as to the fast loop
 RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
