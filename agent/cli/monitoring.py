@@ -118,7 +118,10 @@ def _train_on_csv(
             provenance={"source": csv_path.name, "sha256": _sha256(csv_path)},
         )  # fmt: skip
         x = np.array([r.values for r in taken]).reshape(len(taken), len(columns))
-        model = train_model(x, columns, options)
+        try:
+            model = train_model(x, columns, options)
+        except ValueError as error:  # TrainingError, and the calibration's own
+            raise TrainingError(f"{csv_path}: {error}") from error
         with _replacing(output) as file:
             json.dump(Trained(model).to_dict(), file, allow_nan=False)
     _report_model(model, output, as_json)

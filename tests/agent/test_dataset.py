@@ -22,6 +22,7 @@ from agent.history.service import History
 from agent.rehearse import START_S, Rehearsal, Rehearsed
 from agent.table import TableError
 from config.schema import AgentSection
+from simulators.hall.arrivals import read_trace
 
 TRACES = Path(__file__).parents[3] / "shared" / "traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason="../shared/traces is not here")
@@ -62,6 +63,8 @@ def test_the_shared_traces_are_read_by_name_and_mixed_the_same_to_the_byte(tmp_p
     assert 37 <= minutes.min() < minutes.mean() < minutes.max() <= 600
     assert minutes.sum() == pytest.approx(19_366, rel=0.02), "but for the minutes at its edges"
     assert b"azure2023_conv" in table.schema.metadata[b"skadi"]
+    a_minute = read_trace(tmp_path / "one" / "workload.csv")  # what `skadi sim --trace` draws from
+    assert a_minute.sum() == pytest.approx(8_819, rel=0.05), "the first trace"
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def test_errors_name_the_place_and_leave_no_output(
     out = tmp_path / "out.csv"
     cases: list[tuple[list[object], int, str]] = [
         (["train", "--csv", broken, *COMMON, "-o", out], 78, "broken.csv:902: column fan_rpm_pct"),
-        (["train", "--csv", source, "--rows", "20", *COMMON, "-o", out], 78, "at least 60"),
+        (["train", "--csv", source, "--rows", "20", *COMMON, "-o", out], 78, "in.csv: 20 rows; at least 60"),
         (["train", "--csv", source, "--ignore", "nope", "-o", out], 78, "column nope"),
         (["train", "--csv", tmp_path / "none.csv", "-o", out], 2, "none.csv"),
         (["train", "--csv", source, "--sep", "ab", "-o", out], 2, "--sep"),
