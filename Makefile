@@ -44,8 +44,8 @@ safety: .venv/.dev-ready ## try every promise in volume; each with its figures (
 bench-polling: .venv/.dev-ready ## what polling costs, beside a bare loop and ThingsBoard's gateway
 	$(BIN)/python benchmarks/polling.py
 
-mutation: .venv/.dev-ready ## mutation testing of the safety layer, whole (about an hour; by hand)
-	$(BIN)/python -m tests.safety.mutation
+mutation: .venv/.dev-ready ## mutation testing of the safety layer, whole (by hand; goes on where it was stopped)
+	$(BIN)/python -m tests.safety.mutation --state .mutation.json
 
 soak: .venv/.dev-ready ## go on with the safety soak for an hour; any number of runs add up
 	$(BIN)/python -m tests.safety.soak --minutes 60

@@ -209,7 +209,7 @@ async def test_the_step_is_from_what_the_device_holds(rig: Rig, value: float, fi
     if fine:
         assert await rig.one(SUPPLY, value) == Applied(SUPPLY, value)
     else:
-        await refused(rig, SUPPLY, value, "is over 1")
+        await refused(rig, SUPPLY, value, f"a step of {abs(value - 19.0):g} from 19 is over 1")
 
 
 async def test_a_step_may_be_off_by_half_a_register(rig: Rig) -> None:
