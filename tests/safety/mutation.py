@@ -99,11 +99,9 @@ class State:
     def of(self, file: str) -> dict[str, bool]:
         """The results of a file."""
         if file not in self._name:
-            parts = [
-                ROOT / file,
-                Path(__file__),
-                *(ROOT / "tests/safety" / t for t in TESTED[file]),
-            ]
+            here = (Path(__file__), *Path(__file__).parent.glob("mutation_*.py"))
+            tests = (ROOT / "tests/safety" / t for t in TESTED[file])
+            parts = [ROOT / file, *sorted(here), *tests]
             digest = hashlib.sha256(b"\0".join(p.read_bytes() for p in parts)).hexdigest()[:16]
             self._name[file] = f"{file} {digest}"
         found: dict[str, bool] = self._all.setdefault(self._name[file], {})

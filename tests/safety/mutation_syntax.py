@@ -91,7 +91,9 @@ def nodes(tree: ast.AST) -> list[ast.AST]:
         if _is_silent(node):
             continue
         found.append(node)
-        shape = getattr(node, "decorator_list", [])  # frozen, slots: nothing a test could ask
+        # Types, and frozen or slots: nothing that a test could ask.
+        shape = [*getattr(node, "decorator_list", ()), getattr(node, "annotation", None),
+                 getattr(node, "returns", None)]  # fmt: skip
         stack.extend(reversed([n for n in ast.iter_child_nodes(node) if n not in shape]))
     return found
 

@@ -30,7 +30,7 @@ COLD = Lease(WATER, None, None, 8.4, 10.0, 900.0, "p2", True, 8.0, 10.0, None)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "journal.db"
+    return tmp_path / "deep" / "er" / "journal.db"
 
 
 def opened(path: Path) -> Journal:
@@ -249,7 +249,7 @@ def test_a_full_database_raises_and_gives_back_from_the_reserve(path: Path) -> N
     journal = opened(path)
     written(journal)
     reserve = path.with_suffix(".reserve")
-    assert reserve.stat().st_size == module.RESERVE_BYTES
+    assert reserve.stat().st_size == module.RESERVE_BYTES == 1 << 20
     real = journal._append
 
     def full_until_the_reserve_is_gone(*args: object, **more: object) -> int:
@@ -262,6 +262,7 @@ def test_a_full_database_raises_and_gives_back_from_the_reserve(path: Path) -> N
         journal.intend(12.0, "c2", "fan", CRAC, [LEASE])
     assert reserve.exists(), "the reserve is for giving back alone"
     assert journal.intend(12.0, "c2", "give_back:baseline", CRAC, [LEASE]) == 3
+    assert read_sealed(copy_path(path))["seq"] == 3
     reserve.touch()
     reserve.unlink()
     journal._append = lambda *_a, **_k: (_ for _ in ()).throw(JournalError("full"))  # type: ignore
@@ -320,6 +321,23 @@ def test_a_corrupt_file_is_set_aside_and_giving_back_goes_on(
     assert opened(path).salvaged is None
 
 
+def test_a_page_in_the_midst_of_the_log_is_looked_at_too(path: Path) -> None:
+    """Nothing that is read at start lies there."""
+    journal = opened(path)
+    written(journal)
+    for _ in range(40):
+        journal.note(12.0, "mode", {"text": "x" * 1000})
+    journal.close()
+    content = bytearray(path.read_bytes())
+    midst = len(content) // 8192 * 4096
+    assert b"x" * 900 in content[midst : midst + 4096]
+    content[midst : midst + 4096] = bytes(4096)
+    path.write_bytes(content)
+    again = opened(path)
+    assert again.salvaged is not None
+    assert set(again.held()) == {SUPPLY}
+
+
 def test_a_database_that_lost_its_end_is_completed_from_the_copy(path: Path) -> None:
     journal = opened(path)
     journal.note(1.0, "mode", {})
@@ -365,19 +383,21 @@ def test_a_corrupt_file_without_a_copy_begins_anew(path: Path) -> None:
     assert again.held() == {}
 
 
-def test_trouble_with_the_disk_is_not_taken_for_corruption(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+# PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN; each with something in the bits above.
+@pytest.mark.parametrize("code", [3, 5, 6, 7, 8, 10, 13, 14])
+def test_trouble_with_the_disk_is_not_trouble_with_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """A locked or unreadable database is as good as ever: it must not be set aside."""
     opened(path).close()
-    busy = sqlite3.OperationalError("database is locked")
-    busy.sqlite_errorcode = 5 | (1 << 8)  # SQLITE_BUSY_RECOVERY: the low byte says BUSY
+    busy = sqlite3.OperationalError("no way in")
+    busy.sqlite_errorcode = code | (1 << 8)
 
     def locked(*_: object, **__: object) -> None:
         raise busy
 
     monkeypatch.setattr(module.sqlite3, "connect", locked)
-    with pytest.raises(JournalError, match="database is locked: check the disk"):
+    with pytest.raises(JournalError, match="no way in: check the disk"):
         opened(path)
     assert not path.with_name("journal.db.bad").exists()
 
