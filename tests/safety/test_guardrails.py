@@ -29,7 +29,7 @@ from control.types import (
     Reading,
     Target,
 )
-from tests.safety.rig import FAN, PUMP, SHARE_A, SUPPLY, WATER
+from tests.safety.rig import FAN, PUMP, SHARE_A, SHARE_B, SUPPLY, WATER
 from tests.safety.world import INTERVAL_S, make_site
 
 NOW_S = 1_000_000.0
@@ -160,6 +160,16 @@ def bounds(key: str, **more: Any) -> Site:
     return replace(SITE, devices=devices)
 
 
+def rounding() -> Site:
+    """A supply register of fine steps and no deadband: only float32's own rounding is left."""
+    fine = bounds(SUPPLY, deadband=0.0)
+    devices = tuple(
+        replace(d, points=tuple(replace(p, scale=1e-4) if p.key == SUPPLY else p for p in d.points))
+        for d in fine.devices
+    )
+    return replace(fine, devices=devices)
+
+
 def lock(**more: Any) -> Site:
     made = Interlock("cold", "bms/water", "hall", "hold", trip_below=7.8)
     return replace(SITE, interlocks=(*SITE.interlocks, replace(made, **more)))
@@ -245,6 +255,8 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
     "predicted in the hall": ("predicted", "inlet 26.0 -> 28.0", move(PUMP, 88.0, effect=EFFECT), At(inlets(26.0, "b1"))),
     "prediction unknown": ("predicted", "inlet 22.0 -> nan", move(effect=Effect(inlet_c=math.nan)), At()),
     "latency": ("predicted", "p95 235 -> 241 ms, limit 250", move(effect=Effect(latency_ms=6.0)), At(P95)),
+    "latency, by a hair": ("predicted", "p95 240 -> 240 ms", move(effect=Effect(latency_ms=0.5)),
+        At({"vllm-a/p95": 239.9})),
     "latency unknown": ("predicted", "p95 nan -> nan ms", move(effect=Effect(latency_ms=6.0)),
         At({"vllm-a/p95": None, "vllm-b/p95": None})),
     "latency's effect unknown": ("predicted", "ms, limit 250", move(effect=Effect(latency_ms=math.nan)), At()),
@@ -287,6 +299,8 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
     "protective after an interval": (PROTECT, At(state=spent(protective=INTERVAL_S))),
     "another incident": (PROTECT, At(state={"incidents": {"crac-b1": "p"}})),
     "as the lease has it": (move(), At(state=lease(19.05))),
+    "as the lease has it, by the whole of its register": (move(), At(state=lease(20.0))),
+    "as the lease has it, in a register that rounds": (move(), At(state=lease(19.01), site=rounding())),
     "deadband's edge": (move(new=19.25), At(site=bounds(SUPPLY, deadband=0.25))),
     "one of two in its deadband": (both((SUPPLY, 19.0, 19.5), (FAN, 80.0, 80.0)), At()),
     "after an interval": (move(), At(state=spent(crac=INTERVAL_S, point=INTERVAL_S))),
@@ -309,6 +323,10 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
     "less work to a full rack": (move(SHARE_A, 40.0), At({"rack-a1/power": 11.5})),
     "more work, other row full": (move(SHARE_A, 60.0), At({"rack-b1/power": 11.5})),
     "work to a rack just so": (move(SHARE_A, 60.0), At({"rack-a1/power": 11.39})),
+    "work to a rack at its edge": (move(SHARE_A, 60.0), At({"rack-a1/power": 0.95 * 12.0})),
+    "work to idle racks": (move(SHARE_A, 60.0), At({"rack-a1/power": 0.0, "rack-a2/power": 0.0})),
+    "more work, this row's share as it was": (both((SHARE_A, 50.0, 50.0), (SHARE_B, 50.0, 60.0)),
+        At({"rack-a1/power": 11.5})),
     "work without meters": (move(SHARE_A, 60.0), At(site=no_inlets())),
     "batching is no share": (move("router/batch", 60.0), At({"rack-a1/power": 11.9})),
     "deviation, just so": (move(), At(state=finding(A=found("A", ema=7.2), B=found("B", ema=9.0)), tau=8.0)),

@@ -466,12 +466,14 @@ def test_a_link_depends_on_everything() -> None:
                ("h", 1, 2.0, "l", "b"), ("h", 1, 2.0, "k", "c")]  # fmt: skip
     assert len({link(*x) for x in (base, *changed)}) == 6
     assert len(link(*base)) == 64
+    assert GENESIS == "0" * 64, "every journal's chain begins there"
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    file = tmp_path / "a.json"
+    file, before = tmp_path / "a.json", len(os.listdir("/proc/self/fd"))
     replace_durably(file, "one")
     replace_durably(file, "two")
+    assert len(os.listdir("/proc/self/fd")) == before, "nothing is left open"
     assert file.read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -515,3 +517,6 @@ def test_a_reserve_is_laid_once_and_never_in_the_way(
     monkeypatch.setattr(os, "posix_fallocate", full)
     lay_reserve(reserve, 5000)
     assert not reserve.exists()
+    nowhere = tmp_path / "no" / "folder"
+    lay_reserve(nowhere, 5000)
+    assert not nowhere.exists()

@@ -77,6 +77,49 @@ async def test_everything_is_given_back(house: House) -> None:
     assert await house.run() == Released((), (), {}), "safe to run twice"
 
 
+async def test_it_pauses_between_tries_and_not_after_the_last(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.rig.one(SUPPLY, 19.8)
+    device, pauses = house.rig.world.fields["crac-a1"], list[float]()
+    device.up, real = False, asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+            device.up = True
+        await real(0)
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    assert await house.run() == Released((SUPPLY,), (), {})
+    assert pauses == [0.001]
+
+
+async def test_a_driver_that_cannot_be_closed_is_no_matter(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was given back is said, and the journal is let go of."""
+    await house.rig.one(SUPPLY, 19.8)
+    journals, real = list[Journal](), Journal.close
+
+    def closed(journal: Journal) -> None:
+        journals.append(journal)
+        real(journal)
+
+    async def stuck(_driver: object) -> None:
+        raise DriverError("stuck")
+
+    monkeypatch.setattr(BridgeDriver, "close", stuck)
+    monkeypatch.setattr(
+        module, "make_driver", lambda d, _e: BridgeDriver(d, house.rig.world.fields[d.id])
+    )
+    house.rig.journal.close()
+    monkeypatch.setattr(Journal, "close", closed)
+    done = await release(house.folder / JOURNAL, {}, house.rig.world.clock)
+    assert done == Released((SUPPLY,), (), {})
+    assert len(journals) == 1
+
+
 async def test_the_real_clock_will_do(house: House) -> None:
     await house.rig.one(SUPPLY, 19.8)
     house.rig.journal.close()
