@@ -91,9 +91,10 @@ def nodes(tree: ast.AST) -> list[ast.AST]:
         if _is_silent(node):
             continue
         found.append(node)
-        # Types, and frozen or slots: nothing that a test could ask.
-        shape = [*getattr(node, "decorator_list", ()), getattr(node, "annotation", None),
-                 getattr(node, "returns", None)]  # fmt: skip
+        # Decorators (frozen, slots) and the types of attributes: nothing that a test could ask.
+        shape = [*getattr(node, "decorator_list", ())]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
+            shape.append(node.annotation)
         stack.extend(reversed([n for n in ast.iter_child_nodes(node) if n not in shape]))
     return found
 

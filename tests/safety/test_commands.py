@@ -64,6 +64,14 @@ async def test_a_valid_command_is_carried_out_in_its_principals_role(desk: Desk)
     assert (desk.inbox.ignored, desk.notes) == (0, [])
 
 
+async def test_a_name_may_be_as_short_or_long_as_the_schema_says(desk: Desk) -> None:
+    """Whether there is such an operation is for the table of operations to say."""
+    for i, name in enumerate(("k", "k" * 64)):
+        assert await desk.send(id=f"command-{i}", operation=name) == Reply(
+            f"command-{i}", False, False, {"told": name}
+        )
+
+
 async def test_the_answer_is_the_operations(desk: Desk) -> None:
     answer = Reply("command-1", False, True, {"told": "mode.raise"})
     assert await desk.send(operation="mode.raise") == answer
@@ -86,6 +94,10 @@ UNREADABLE: dict[str, tuple[Any, str]] = {
     "an id too short": ({"id": "c", "nonce": NONCE, "operation": "kill", "expires": "x"}, "id: "),
     "an id with a newline": ({"id": "command-1\n", "nonce": NONCE, "operation": "kill", "expires": "x"}, "id: "),
     "a name too long": ({"id": "command-1", "nonce": NONCE, "operation": "k" * 65, "expires": "x"}, "operation: "),
+    "no name": ({"id": "command-1", "nonce": NONCE, "operation": "", "expires": "x"}, "operation: "),
+    "no nonce": ({"id": "command-1", "nonce": "", "operation": "kill", "expires": "x"}, "nonce: "),
+    "a nonce too long": ({"id": "command-1", "nonce": "n" * 65, "operation": "kill", "expires": "x"}, "nonce: "),
+    "an expiry too long": ({"id": "command-1", "nonce": NONCE, "operation": "kill", "expires": "x" * 41}, "expires: "),
     "a key twice": (b'{"id": "command-1", "id": "command-2"}', "stands twice"),
     "NaN": (b'{"id": NaN}', "NaN is not JSON"),
     "arguments that are none": ({"id": "command-1", "nonce": NONCE, "operation": "kill", "expires": "x",
@@ -108,6 +120,9 @@ async def test_what_cannot_be_read_does_nothing_and_is_audited(desk: Desk, name:
 # What is well-formed and not valid: (what is different, whether retained, who, why)
 INVALID: dict[str, tuple[dict[str, Any], str, str]] = {
     "another run's": ({"nonce": "another-run-1234"}, "ann", "meant for another run"),
+    "a short nonce": ({"nonce": "n"}, "ann", "meant for another run"),
+    "a long nonce": ({"nonce": "n" * 64}, "ann", "meant for another run"),
+    "no time, at length": ({"expires": "x" * 40}, "ann", "write it like 2026-01-31T12:00:00Z"),
     "no time": ({"expires": "soon"}, "ann", "write it like 2026-01-31T12:00:00Z"),
     "expired": ({"expires": at(-3.0)}, "ann", "expired 3 s ago"),
     "expires now": ({"expires": at(0.0)}, "ann", "expired 0 s ago"),
