@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import textwrap
 from pathlib import Path
 
 import click
@@ -62,6 +64,8 @@ def show(ladder: Ladder) -> None:
     """Print a ladder; the decisive step is marked."""
     click.echo(f"{ladder.ts}  {ladder.id}")
     click.secho(ladder.summary, bold=True)
+    width = max(shutil.get_terminal_size().columns, 60)
     for rung in ladder.rungs:
         mark = "=>" if rung.decisive else "  "
-        click.secho(f" {mark} {rung.step:10} {rung.text}", bold=rung.decisive)
+        text = f" {mark} {rung.step:10} {rung.text}"
+        click.secho(textwrap.fill(text, width, subsequent_indent=" " * 15), bold=rung.decisive)

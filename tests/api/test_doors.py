@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -259,6 +260,15 @@ async def test_no_operation_is_done_without_its_role(hall: House) -> None:
             status, answer = await post(hall, f"/operations/{operation.name}", body, role)
             assert status == (403 if role else 401), (operation.name, role, answer)
             assert hall.agent.control == before
+
+
+async def test_wrong_turns_name_the_way_out(hall: House) -> None:
+    wrong = {"Authorization": "Bearer nobody-0123456789abcdef"}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(hall.url + "/optimizer/tick", headers=wrong)
+        assert "none of [[api.tokens]]" in (await answer.json())["error"]["message"]
+        answer = await session.get(hall.url + "/nowhere")
+        assert "/openapi.json" in (await answer.json())["error"]["message"]
 
 
 @pytest.fixture

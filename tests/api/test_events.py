@@ -14,6 +14,7 @@ from agent import events as events_module
 from agent.api.events import MOST_CLIENTS
 from agent.clock import VirtualClock
 from agent.events import Hub
+from agent.operations.table import Caller, call
 from tests.api.make import NONCE, House, house
 from tests.peers import until
 
@@ -167,3 +168,17 @@ def test_the_ring_is_bounded_by_count_and_bytes() -> None:
     assert kept[-1].seq == hub.seq == 20_000
     hub.put("event", {"fill": "y" * 10**6})
     assert json.loads(hub.after(hub.seq - 1)[0].text)["body"] == {"cut": ["fill"]}
+
+
+async def test_the_latest_of_some_types_are_found_behind_many_others(hall: House) -> None:
+    hall.agent.services.seen = hall.api.context
+    hall.agent.note("planted", {"number": 1})
+    await hall.minutes(2)  # many figures later
+    who = Caller("ann", "cli", "viewer")
+    told = await call(hall.agent, "events", {"types": ["event"], "limit": 1}, who)
+    assert [e["type"] for e in told.detail["events"]] == ["event"]
+    all_of_them = await call(hall.agent, "events", {"limit": 500}, who)
+    kinds = {e["type"] for e in all_of_them.detail["events"]}
+    assert {"kpi", "event"} <= kinds
+    wrong = await call(hall.agent, "events", {"types": ["nothing"]}, who)
+    assert (wrong.ok, wrong.invalid) == (False, True)

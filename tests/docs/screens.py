@@ -32,13 +32,13 @@ from tests.api.make import House, hall_site
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDTH, HEIGHT = 118, 46
-TRAIN_HOURS, MINUTES = 2.0, 32.0  # the spike comes after 20
+TRAIN_HOURS, MINUTES = 12.0, 32.0  # the spike comes after 20
 COMMANDS = {"status": ["status"], "log": ["log", "actions", "--limit", "24"]}
 
 
-def draw(name: str, title: str, ansi: str, folder: Path) -> None:
+def draw(name: str, title: str, ansi: str, folder: Path, width: int = WIDTH) -> None:
     """One picture of what a terminal has shown."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(ansi.rstrip("\n")))
     (folder / f"{name}.svg").write_text(picture(console, title), encoding="utf-8")
 
@@ -66,7 +66,8 @@ async def main(folder: Path) -> None:
         for image, command in COMMANDS.items():
             args = [command[0], *command[1:], "-c", str(file)]
             done = await asyncio.to_thread(CliRunner().invoke, skadi, args, color=True)
-            draw(image, " ".join(["skadi", *command]), done.output, folder)
+            widest = max(map(len, done.output.splitlines()))
+            draw(image, " ".join(["skadi", *command]), done.output, folder, max(WIDTH, widest))
         env = os.environ | {
             "FORCE_COLOR": "1",
             "COLORTERM": "truecolor",
@@ -78,7 +79,7 @@ async def main(folder: Path) -> None:
             subprocess.run, top, env=env, capture_output=True, text=True, check=True
         )
         draw("top", "skadi top", shown.stdout, folder)
-        out = io.StringIO()
+        out, os.environ["COLUMNS"] = io.StringIO(), str(WIDTH)
         with contextlib.redirect_stdout(out):
             show(await explain(hall.history, site))
         draw("explain", "skadi explain", out.getvalue(), folder)
