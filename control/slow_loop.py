@@ -33,8 +33,7 @@ VALVE_MOST_PCT = 98.0
 VALVE_FULL_PCT = 99.5
 VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
-# Containment must push outwards, after the move too; less so where inlets are FAR_K below the comfortable.
-PRESSURE_LEAST_PA, PRESSURE_FAR_PA, FAR_K = 2.5, 1.0, 1.5
+PRESSURE_LEAST_PA = 2.5  # containment must push outwards, after the move too
 REVERSAL_S = 3600.0  # a knob turns back within this only for several times the usual saving
 REVERSAL_FACTOR = 4.0
 AFTERCARE_S = 4 * 3600.0  # half a shift: how long a row that was persistent is only cooled
@@ -254,11 +253,8 @@ def _pressure(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     old, new = ends(changes)
     if knob.quantity != "fan_rpm_pct" or new >= old:
         return None
-    far_c = view.case.layout.site.limits.inlet_max_c - COMFORT_K - FAR_K
     for i in view.places_of(knob):
-        # What it guards against, hot air drawn in, is measured: far below, inlets say enough.
-        least_pa = PRESSURE_FAR_PA if view.place(i, "inlet_c") < far_c else PRESSURE_LEAST_PA
-        if view.place(i, "pressure_pa") < least_pa:
+        if view.place(i, "pressure_pa") < PRESSURE_LEAST_PA:
             return f"{view.place(i, 'pressure_pa'):.1f} Pa across containment"
     return None
 

@@ -93,6 +93,8 @@ def run_reference(
     """
     if name not in REFERENCES:
         raise ValueError(f"controller {name!r} is unknown; one of {', '.join(REFERENCES)}")
+    if cache is not None and (kept := cache.summary(name, plan)) is not None:
+        return kept
     started_s = stopwatch_s()
     if name == "best-constant":
         result = best_constant(plan, cache, workers, progress)
