@@ -64,6 +64,17 @@ async def test_a_valid_command_is_carried_out_in_its_principals_role(desk: Desk)
     assert (desk.inbox.ignored, desk.notes) == (0, [])
 
 
+async def test_a_clock_that_is_set_back_makes_no_expired_command_new(desk: Desk) -> None:
+    expires = at(20.0)
+    await desk.send(expires=expires)
+    desk.clock.advance(30.0)
+    await desk.send(id="command-2")
+    desk.clock.step_wall(-30.0)
+    reply = await desk.send(expires=expires)
+    assert reply is not None
+    assert reply.detail["reason"] == "seen before"
+
+
 async def test_a_name_may_be_as_short_or_long_as_the_schema_says(desk: Desk) -> None:
     """Whether there is such an operation is for the table of operations to say."""
     for i, name in enumerate(("k", "k" * 64)):

@@ -530,6 +530,13 @@ async def test_a_change_by_another_hand_stays(rig: Rig) -> None:
     assert (rig.cell(SUPPLY), rig.held()) == (22.0, {})
     assert rig.wire() == [(SUPPLY, 19.8)]
     assert set(rig.journal.latched()) == {SUPPLY}
+    assert booked_for(rig) == 0
+
+
+def booked_for(rig: Rig) -> int:
+    """The intent that the last outcome belongs to; 0: there was none, so no budget counts it."""
+    found: int = rig.journal.latest("outcome", 1)[0]["intent"]
+    return found
 
 
 async def test_one_changed_share_is_everybodys(rig: Rig) -> None:
@@ -546,6 +553,7 @@ async def test_what_is_there_already_is_not_written(rig: Rig) -> None:
     assert outcome.receipt == Applied(SUPPLY, 18.0)
     assert rig.wire() == [(SUPPLY, 18.0)]
     assert rig.held() == {}
+    assert booked_for(rig) == 0
 
 
 async def test_after_a_doubt_it_is_written_all_the_same(rig: Rig) -> None:
@@ -619,6 +627,16 @@ async def test_giving_back_does_without_a_dying_journal(
     assert (rig.cell(SUPPLY), rig.gate.held) == (18.0, {})
 
 
+async def test_giving_back_without_an_intent_is_booked_for_none(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.one(SUPPLY, 19.8)
+    monkeypatch.setattr(rig.journal, "intend", _fail)
+    await rig.back(SUPPLY)
+    assert booked_for(rig) == 0
+    assert rig.held() == {}
+
+
 async def test_undoing_without_a_record_goes_all_the_way_back(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -689,6 +707,7 @@ async def test_two_at_once_give_back_once(rig: Rig) -> None:
     rig.world.drivers["crac-a1"].turns = 3
     both = await asyncio.gather(rig.back(SUPPLY), rig.back(SUPPLY))
     assert [len(outcomes) for outcomes in both] == [1, 0]
+    assert all(o["receipts"] for o in rig.journal.latest("outcome", 9)), "the second books nothing"
     assert rig.wire() == [(SUPPLY, 19.8), (SUPPLY, 18.0)]
 
 
@@ -721,6 +740,7 @@ def _as_it_is(point: Point) -> Point:
     (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0), Target.BASELINE, DAY_S, 17.0),
     (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0), Target.BASELINE, DAY_S + 1, 18.0),  # too old
     (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0, baseline_s=None), Target.BASELINE, 0.0, 18.0),
+    (SUPPLY, _as_it_is, replace(LEASE, baseline=17.0, baseline_s=DAY_S), Target.BASELINE, 1.5 * DAY_S, 17.0),
     (SUPPLY, _as_it_is, replace(LEASE, baseline=None), Target.BASELINE, 0.0, 18.0),
     (SUPPLY, _as_it_is, replace(LEASE, baseline=15.9), Target.BASELINE, 0.0, 18.0),  # outside
     (SUPPLY, _as_it_is, replace(LEASE, baseline=16.0), Target.BASELINE, 0.0, 16.0),
@@ -741,10 +761,12 @@ def test_what_giving_back_writes(
 
 def test_work_with_a_safe_value_goes_to_its_baseline_unless_told(rig: Rig) -> None:
     point = rig.points[SHARE_A]
-    point = replace(point, writable=replace(point.limits, safe_value=25.0))
-    lease = replace(LEASE, point=SHARE_A, baseline=50.0)
-    assert ending_value(point, lease, Target.BASELINE, 0.0) == 50.0
-    assert ending_value(point, lease, Target.SAFE, 0.0) == 25.0
+    for safe in (25.0, 75.0):
+        point = replace(point, writable=replace(point.limits, safe_value=safe))
+        for baseline in (0.0, 50.0, 100.0):
+            lease = replace(LEASE, point=SHARE_A, baseline=baseline)
+            assert ending_value(point, lease, Target.BASELINE, 0.0) == baseline
+        assert ending_value(point, lease, Target.SAFE, 0.0) == safe
 
 
 async def test_every_write_on_the_wire_has_its_entry(rig: Rig) -> None:
