@@ -217,7 +217,10 @@ async def test_a_step_may_be_off_by_half_a_register(rig: Rig) -> None:
     address = replace(rig.points[SUPPLY].address, type="int16")  # type: ignore[call-arg]
     rig.points[SUPPLY] = replace(rig.points[SUPPLY], address=address, scale=0.1)
     rig.gate = rig.new_gate()
-    assert isinstance(await rig.one(SUPPLY, 20.04), Applied)
+    rig.world.fields["crac-a1"].lies = -0.04
+    assert await rig.one(SUPPLY, 20.04) == Applied(SUPPLY, 20.04), (
+        "what was asked for is what stands"
+    )
     await refused(rig, SUPPLY, 21.11, "is over 1")
 
 
@@ -699,6 +702,14 @@ async def test_a_relinquish_that_is_ignored_is_a_mismatch(rig: Rig) -> None:
     assert isinstance(outcome.receipt, Mismatch)
     assert math.isnan(outcome.receipt.wanted)
     assert outcome.receipt.found == 8.4
+
+
+async def test_a_second_write_is_a_doubt_too_until_it_is_read_back(rig: Rig) -> None:
+    await rig.one(SUPPLY, 19.8)
+    seen: list[bool] = []
+    rig.world.fields["crac-a1"].on_write = lambda: seen.append(rig.journal.held()[SUPPLY].certain)
+    await rig.one(SUPPLY, 20.5)
+    assert (seen, rig.held()[SUPPLY].certain) == ([False], True)
 
 
 async def test_two_at_once_give_back_once(rig: Rig) -> None:
