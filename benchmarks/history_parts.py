@@ -15,7 +15,7 @@ from agent.clock import WallClock
 from agent.history.service import History
 from config.secrets import SecretRef
 from config.site import Device, Site
-from control.types import Quality, Reading
+from control.types import Sweep
 from tests.agent import make
 from tests.agent.postgres import PASSWORD, USER, Postgres
 
@@ -36,7 +36,9 @@ def hall(folder: Path, points: int, server: Postgres | None = None, **more: Any)
     )  # fmt: skip
     if server is not None:
         more |= {"url": server.url, "password": SecretRef(env="PG")}
-    return replace(make.site(folder, **more), devices=devices)
+    site = make.site(folder, **more)  # a late tick is not a poll too soon
+    history = site.history.model_copy(update={"min_interval_s": 0.0})
+    return replace(site, devices=devices, history=history)
 
 
 def open_history(site: Site) -> History:
@@ -86,14 +88,13 @@ def compared(idle: Sequence[float], busy: Sequence[float]) -> Json:
             "undisturbed": bool(middle <= high)}  # fmt: skip
 
 
-def readings_of(site: Site, i: int) -> list[tuple[Device, list[Reading]]]:
-    """A tenth of the devices a tick: each device once a second."""
+def readings_of(site: Site, i: int) -> list[tuple[Device, Sweep]]:
+    """A tenth of the devices a tick: each device once a second, as drivers hand a poll on."""
     now_s = time.time()
-    mine = site.devices[i % 10 :: 10]
     return [
-        (d, [Reading(p.key, 20.0 + (i % 97) / 7, now_s, Quality.GOOD) for p in d.points])
-        for d in mine
-    ]
+        (d, Sweep(tuple(p.key for p in d.points), np.full(len(d.points), 20.0 + (i % 97) / 7), now_s, {}))
+        for d in site.devices[i % 10 :: 10]
+    ]  # fmt: skip
 
 
 def size_of(folder: Path, pattern: str) -> int:

@@ -270,7 +270,7 @@ class Writer:
             self._sql[table.name] = str(statement.compile(dialect=connection.dialect))
         sql, kind = self._sql[table.name], connection.dialect.name
         one = f"({', '.join('?' * len(table.columns))})"
-        for chunk in taken.chunks(CHUNK_ROWS):
+        for chunk in await asyncio.to_thread(list, taken.chunks(CHUNK_ROWS)):
             together, rest = await asyncio.to_thread(_ready, table, chunk, kind)
             if together:
                 many = sql.replace(one, ", ".join([one] * TOGETHER))
@@ -282,16 +282,13 @@ class Writer:
         """Note the minutes these rows fall in. An update of a note that is there locks it, so that
         a rollup at the same moment can't take it away unseen."""
         keys = ("site", "area", "ts")
-        minutes = {
-            (*i.me, i.sweep.taken_s // MINUTE_S * MINUTE_S) if isinstance(i, Block)
-            else (i[0], i[1], i[3] // MINUTE_S * MINUTE_S) for i in taken.items
-        }  # fmt: skip
+        minutes = await asyncio.to_thread(_minutes, taken.items)
         insert = _insert_for(connection)(ROLLUP_DIRTY)
         await connection.execute(
             insert.on_conflict_do_update(
                 index_elements=list(keys), set_={"ts": insert.excluded.ts}
             ),
-            [dict(zip(keys, minute, strict=True)) for minute in sorted(minutes)],
+            [dict(zip(keys, minute, strict=True)) for minute in minutes],
         )
 
     async def _note_gaps(
@@ -336,6 +333,14 @@ def _stored(table: Table, items: Sequence[Item], kind: str) -> list[Row]:
         stored.append(tuple(row))
     stored.sort(key=itemgetter(2))
     return stored
+
+
+def _minutes(items: Sequence[Item]) -> list[Row]:
+    """The minutes that rows of telemetry fall in, each with its site and area, in order."""
+    return sorted({
+        (*i.me, i.sweep.taken_s // MINUTE_S * MINUTE_S) if isinstance(i, Block)
+        else (i[0], i[1], i[3] // MINUTE_S * MINUTE_S) for i in items
+    })  # fmt: skip
 
 
 def _insert_for(connection: AsyncConnection) -> Any:
