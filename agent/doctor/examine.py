@@ -116,14 +116,14 @@ def _journal(site: Site) -> Iterator[Note]:
     except OSError as error:
         yield Note("bad", "journal", f"{path}: {error.strerror}", "ask as the agent's user")
         return
-    if problem:
+    if not copy_ok:  # verify ends with it
+        yield Note("bad", "journal", f"{copy_path(path)}: the second copy is not whole",
+                   "look at the disk; it is written anew with the next write")  # fmt: skip
+    elif problem:
         yield Note("bad", "journal", f"{path}: {problem}",
                    "the agent sets it aside at its start and gives back from the copy; find out why")  # fmt: skip
     else:
         yield Note("ok", "journal", f"{path}: the hash chain is whole")
-    if not copy_ok:
-        yield Note("bad", "journal", f"{copy_path(path)}: the second copy is not whole",
-                   "look at the disk; it is written anew with the next write")  # fmt: skip
     for old in sorted(path.parent.glob("*.bad")):
         yield Note(
             "bad",

@@ -194,8 +194,10 @@ def test_rights_lock_kill_and_journal(site: Site, tmp_path: Path) -> None:
     (folder / KILL_FILE).touch()
     assert "kill --clear" in bad("kill")[0].way_out
     copy = copy_path(folder / "journal.db")
-    copy.write_text(copy.read_text().replace("crac", "cram", 1))
+    whole = copy.read_text()
+    copy.write_text(whole.replace("crac", "cram", 1))
     assert "second copy is not whole" in bad("journal")[0].text
+    copy.write_text(whole)
     with sqlite3.connect(folder / "journal.db") as db:
         db.execute("UPDATE entry SET body = replace(body, '19', '20')")
     assert any("does not fit the chain" in n.text for n in bad("journal"))
