@@ -5,9 +5,7 @@ and the clock stands still between steps. Loops run on the first tick at or afte
 due time. Says what happened as one result, from readings alone.
 """
 
-import importlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +15,8 @@ from typing import Any
 from agent.clock import VirtualClock, stopwatch_s
 from agent.core import Agent
 from agent.journal import Journal
-from agent.plants.driver import Plant, PlantDriver, PlantWire
+from agent.plants.contract import Plant, made
+from agent.plants.driver import PlantDriver, PlantWire
 from agent.plants.site import PlantError, plant_site
 from agent.tally import Tally
 from config.site import Point, Site
@@ -45,20 +44,10 @@ class Rehearsal:
 def load_plant(name: str, arguments: Mapping[str, str]) -> Plant:
     """Make a plant from "MODULE:CLASS" or an alias. Raises PlantError saying what is wrong."""
     target = ALIASES.get(name, name)
-    module_name, colon, class_name = target.partition(":")
-    if not colon:
+    if ":" not in target:
         known = ", ".join(ALIASES)
         raise PlantError(f"--plant {name!r}: write MODULE:CLASS, or one of {known}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        made = getattr(importlib.import_module(module_name), class_name)(**arguments)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise PlantError(f"--plant {name!r}: {type(error).__name__}: {error}") from error
-    plant: Plant = made
-    if not float(plant.step_s) > 0:
-        raise PlantError(f"--plant {name!r}: step_s is {plant.step_s!r}; it must be above 0")
-    return plant
+    return made(name, target, arguments)
 
 
 class Rehearsed:

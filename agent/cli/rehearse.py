@@ -69,6 +69,8 @@ def rehearse(
 
     configure(level="warning")
     arguments = _arguments(plant, plant_args, scenario, seed)
+    if not 0.0 < hours < float("inf"):
+        fail(f"--hours {hours:g}: how many simulated hours to rehearse, above 0", Exit.USAGE)
     try:
         model = _model(model_path) or _train(plant, arguments, train_hours)
         if train_to is not None:

@@ -6,34 +6,11 @@ and writes through it. Readings appear at the plant's own steps.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from agent.plants.site import PlantError, PlantPoint
+from agent.plants.contract import Plant, stepped
 from config.addresses import NamedAddress
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
-
-
-class Plant(Protocol):
-    """What can be rehearsed on. Anyone can bring one; see docs/how-to/bring-a-plant.md."""
-
-    step_s: float
-
-    def points(self) -> Sequence[PlantPoint]:
-        """Every reading and knob of the plant."""
-        ...
-
-    def step(self, dt_s: float, setpoints: Mapping[str, float]) -> Mapping[str, float]:
-        """Advance by dt_s (whole multiples of step_s) with these setpoints held from now on.
-
-        Returns readings at the end of dt_s, powers as their mean over it. StopIteration ends
-        the rehearsal normally.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of what the plant holds."""
-        ...
 
 
 class PlantWire:
@@ -51,12 +28,7 @@ class PlantWire:
     def step(self, dt_s: float) -> None:
         """Advance the plant with what was written since the last step."""
         pending, self._pending = self._pending, {}
-        readings = self.plant.step(dt_s, pending)
-        if not isinstance(readings, Mapping):
-            raise PlantError(
-                f"step() returned {type(readings).__name__}, not a mapping of readings"
-            )
-        self.readings = dict(readings)
+        self.readings = stepped(self.plant, dt_s, pending)
 
     def put(self, name: str, value: float) -> None:
         """Write a setpoint; the plant sees it at its next step."""

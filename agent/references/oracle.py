@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.clock import stopwatch_s
-from agent.plants.driver import Plant
+from agent.plants.contract import Plant
 from agent.references.policies import SEARCHED, Group
 from agent.references.run import Bench, Cache, Trial, foresee, play_all, tick_of
 from agent.rehearse import Progress, Rehearsal, load_plant

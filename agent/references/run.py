@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from agent.clock import stopwatch_s
-from agent.plants.driver import Plant
+from agent.plants.contract import Plant, stepped
 from agent.plants.site import PlantError, plant_site
 from agent.references.policies import Policy, Scene, constant, fixed, hourly, pid, trim_respond
 from agent.rehearse import ALIASES, START_S, Progress, Rehearsal, load_plant
@@ -97,9 +97,7 @@ class Bench:
         changed = {k: v for k, v in setpoints.items() if self._held.get(k) != v}
         # As in the rehearsal, the first readings are those of the plant's own step.
         dt_s = self.tick_s if self.readings or self.rolled else self.plant.step_s
-        readings = self.plant.step(dt_s, changed)
-        if not isinstance(readings, Mapping):
-            raise PlantError(f"step() returned {type(readings).__name__}, not a mapping of readings")  # fmt: skip
+        readings = stepped(self.plant, dt_s, changed)
         self.readings = readings
         self._held |= changed
         got = [readings.get(n, self._held.get(n)) for n in self._names]
