@@ -20,6 +20,7 @@ from agent.plants.driver import PlantDriver, PlantWire
 from agent.plants.site import PlantError, plant_site
 from agent.tally import Tally
 from config.site import Point, Site
+from control.chart import doubt_kwh
 from control.monitor import Trained
 from drivers.gate import Gate
 
@@ -143,7 +144,7 @@ async def rehearse(plan: Rehearsal, progress: Progress | None = None) -> dict[st
         "wall_s": round(stopwatch_s() - started_s, 2),
     }  # fmt: skip
     if (chart := run.agent.control.chart) is not None:
-        result["own_estimate"] = {"saved_kwh": chart.saved_kwh, "doubt_kwh": chart.doubt_kwh}
+        result["own_estimate"] = {"saved_kwh": chart.saved_kwh, "doubt_kwh": doubt_kwh(chart)}
     if callable(truth):
         result["truth"] = truth()
     return result

@@ -1,12 +1,9 @@
-"""The chart: where a hall's setpoints should stand, for halls steered by a few kinds of setpoint.
+"""The chart: what a hall does at any setpoints, for halls steered by a few kinds of them.
 
-Every quarter of an hour what was seen goes into a learned response (control.response); then all
-levels of each kind of setpoint are weighed over their whole envelope, here, in this weather,
-under this load. The best is the target, doubt counting for a level (an upper confidence bound), so that
-what is not known is tried where it may pay, and only while trying takes a small share of the
-time. The level a hall was found at is among those weighed: where nothing pays, it goes back.
-Knows how far inlets stand above their air, and how far they may still rise. Decides targets;
-control.slow_chart makes moves of them.
+Every quarter of an hour what was seen goes into a learned response (control.response). Says what
+any levels should take here, in this weather, under this load, and what was saved against the
+levels a hall was found at. Knows how far inlets stand above their air, and how far they may
+still rise. Sees and learns only: control.aim chooses among levels, control.slow_chart moves.
 """
 
 from dataclasses import dataclass, replace
@@ -25,16 +22,11 @@ F64 = NDArray[np.float64]
 BLOCK_S = 900.0
 LAG_S = 900.0  # air, slab and steel follow a setpoint in about this; water too
 UNSETTLED = 0.03  # of a family's range: a level this far from where it has settled is rough by 1
-FIRST_CHOICE = 16  # blocks: before, the sizes of things are what they usually are
+FIRST_CHOICE = 4  # blocks: before, the sizes of things are what they usually are
+SURPRISE, SURPRISE_S = 0.1, 300.0  # of the mean: a change by this ends a block early, after so long
 MOST_SEEN = 240
 RECENT = 48  # the latest are never merged
-OPTIMISM = 0.5  # sigmas of doubt that count for a level
-WARMER_K = (0.5, 1.0, 2.0, 4.0)
-BEYOND = 0.2  # of its range: how far beyond what was seen a target may be
-EXPLORING_MOST, EXPLORING_FREE_S = 0.04, 4 * 3600.0  # of the time, and at first
-STEPS = 52  # levels weighed over a family's range, at least a quarter of a kelvin apart
-ARRIVED = 0.06  # of its range: a target this near is reached; until then it stands
-ARRIVE_S = 7200.0  # at most
+LOADS = (0.2, 5.0)  # of its mean: a load beyond is a meter at fault
 DAY_S = 86_400.0
 PEAK_HOURS = 48
 ALIKE_K, FALLING_K = 3.0, 0.1
@@ -67,25 +59,31 @@ class Sums:
     off: float
     around: F64
     around_s: F64
+    asked: F64
+    asked_squared: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A level weighed: family, level, expected effect ± 1-sigma in kW. with_air: the same with
-    (family, level) of air, which more cooling of another kind makes bearable."""
+    """Levels weighed (f,): what is set, of which family (-1: as the hall was found), and the expected
+    effect ± 1-sigma in kW against the target, and against the levels found. with_air: goes with
+    warmer air of that family, which more cooling of another kind makes bearable."""
 
     family: int
     level: float
+    levels: F64
     kw: float
     sigma_kw: float
-    with_air: tuple[int, float] | None = None
+    found_kw: float
+    found_sigma_kw: float
+    with_air: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
     """What is known and wanted. baseline, settled, target (f,): where levels were found, where they have
     settled, where they should go; peaks (h, 1 + 2 n): by hour, each place's highest inlet over
-    its air, and that air; rest: what is not steered; saved_kwh ± doubt_kwh: against the baseline, by the learned response."""
+    its air, and that air; rest: what is not steered; saved_kwh: against the baseline, by the learned response."""
 
     families: tuple[Family, ...]
     since_s: float
@@ -108,22 +106,23 @@ class Chart:
     exploring: bool = False  # the target is there to learn
     aimed_s: float = 0.0
     saved_kwh: float = 0.0
-    doubt_kwh: float = 0.0
     weighed: tuple[Choice, ...] = ()
-    fresh: bool = False  # weighed, and no target chosen yet
+    fresh: bool = False  # something was learned, and no target chosen since
+    block_s: float = BLOCK_S  # how long the last average was over
 
 
 def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) -> Chart:
     """Nothing seen yet."""
     f = len(families)
     none = np.zeros(0)
-    seen = Seen(none, none, none, none, np.zeros((0, f)), np.zeros((0, len(AROUND))))
+    levels_seen = np.zeros((0, f))
+    seen = Seen(none, none, none, none, levels_seen, np.zeros((0, len(AROUND))), levels_seen, none)
     return Chart(families, now_s, now_s, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)), np.full(len(HALL), np.nan))  # fmt: skip
 
 
 def _empty(f: int) -> Sums:
     n = len(AROUND)
-    return Sums(0.0, np.zeros(2), np.zeros(2), np.zeros(f), 0.0, np.zeros(n), np.zeros(n))
+    return Sums(0.0, np.zeros(2), np.zeros(2), np.zeros(f), 0.0, np.zeros(n), np.zeros(n), np.zeros(f), np.zeros(f))  # fmt: skip
 
 
 def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: float) -> Chart:
@@ -141,7 +140,7 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     s, known = chart.sums, ~np.isnan(around)
     sums = Sums(s.s + dt_s, s.kw + dt_s * np.nan_to_num(kw), s.kw_s + dt_s * ~np.isnan(kw),
                 s.levels + dt_s * middle, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
-                s.around_s + dt_s * known)  # fmt: skip
+                s.around_s + dt_s * known, s.asked + dt_s * levels, s.asked_squared + dt_s * levels**2)  # fmt: skip
     # Where air was lowered, inlets are still to follow: that is no rise over it.
     steered = np.array([f.quantity in AIR_KNOBS for f in chart.families])
     falling = bool(((followed - levels)[steered] > FALLING_K).any())
@@ -152,7 +151,19 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     chart = _flickered(chart, over, off)
     chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks, usual=usual)
     chart = replace(chart, rest=_rest(chart, hall, float(kw[1]), dt_s))
-    return _closed(chart) if sums.s >= BLOCK_S - 1.0 else chart
+    return _closed(chart) if sums.s >= BLOCK_S - 1.0 or _surprised(chart, kw[0]) else chart
+
+
+def _surprised(chart: Chart, kw: float) -> bool:
+    """Whether setpoints that move, or just have, make power quite another than in the last block,
+    beyond what it does by itself: that is not waited out."""
+    if chart.response is None or chart.sums.s < SURPRISE_S - 1.0:
+        return False
+    spans = np.array([f.span for f in chart.families])
+    asked = chart.sums.asked / chart.sums.s
+    moved = float((np.abs(asked - chart.seen.asked[-1]) / spans).max()) > UNSETTLED
+    last, least = chart.seen.kw[-1], max(SURPRISE, 4.0 * chart.response.kernel.noise)
+    return moved and bool(abs(kw - last) > least * abs(last))
 
 
 def _powers(hall: F64, usual: F64) -> F64:
@@ -221,7 +232,7 @@ def _rest(chart: Chart, hall: F64, kw: float, dt_s: float) -> Rest | None:
 
 
 def _closed(chart: Chart) -> Chart:
-    """A block has ended: remember it, choose anew."""
+    """A block has ended: remember it, learn."""
     s, f = chart.sums, len(chart.families)
     chart = replace(chart, sums=_empty(f))
     if s.kw_s[0] < s.s / 3.0:
@@ -230,16 +241,22 @@ def _closed(chart: Chart) -> Chart:
         around = np.where(s.around_s > 0, s.around / s.around_s, np.nan)
     if len(chart.seen):
         around = np.where(np.isnan(around), chart.seen.around[-1], around)
-    seen = _with(chart.seen, chart.at_s - s.s / 2.0, s, around)
-    chart = replace(chart, seen=_thinned(seen, chart.families), blocks=chart.blocks + 1)
-    return _chosen(_fitted(chart), s.s / 3600.0)
+    seen = _with(chart, chart.at_s - s.s / 2.0, s, around)
+    chart = replace(
+        chart, seen=_thinned(seen, chart.families), blocks=chart.blocks + 1, block_s=s.s
+    )
+    return replace(_fitted(chart), fresh=True)
 
 
-def _with(seen: Seen, at_s: float, s: Sums, around: F64) -> Seen:
+def _with(chart: Chart, at_s: float, s: Sums, around: F64) -> Seen:
+    seen, asked = chart.seen, s.asked / s.s
+    spans = np.array([f.span for f in chart.families])
+    moved = np.sqrt(np.maximum(s.asked_squared / s.s - asked**2, 0.0)) / spans
     return Seen(
-        np.r_[seen.at_s, at_s], np.r_[seen.weight, 1.0], np.r_[seen.rough, s.off / s.s],
+        np.r_[seen.at_s, at_s], np.r_[seen.weight, s.s / BLOCK_S], np.r_[seen.rough, s.off / s.s],
         np.r_[seen.kw, s.kw[0] / s.kw_s[0]], np.vstack([seen.levels, s.levels / s.s]),
-        np.vstack([seen.around, around]),
+        np.vstack([seen.around, around]), np.vstack([seen.asked, asked]),
+        np.r_[seen.hasty, float(moved.max()) / UNSETTLED],
     )  # fmt: skip
 
 
@@ -250,18 +267,18 @@ def _thinned(seen: Seen, families: tuple[Family, ...]) -> Seen:
     old = slice(0, len(seen) - RECENT)
     spans = np.array([f.span for f in families])
     axes = np.column_stack([
-        seen.at_s[old] / 7200.0, seen.levels[old] / (0.12 * spans), np.log(np.maximum(seen.rough[old], 0.3)),
+        seen.at_s[old] / 7200.0, seen.levels[old] / (0.12 * spans), seen.asked[old] / (0.12 * spans), np.log(np.maximum(seen.rough[old], 0.3)),
         np.nan_to_num(seen.around[old, :2]) / 3.0, np.nan_to_num(_relative(seen)[old, 2:]) / 0.15,
     ])  # fmt: skip
     together = seen.weight[old][1:] + seen.weight[old][:-1]
     i = int(np.argmin((np.diff(axes, axis=0) ** 2).sum(axis=1) + 0.02 * together))
     share = seen.weight[i : i + 2] / together[i]
-    parts = (seen.at_s, seen.rough, seen.kw, seen.levels, seen.around)
-    at_s, rough, kw, levels, around = (
+    parts = (seen.at_s, seen.rough, seen.kw, seen.levels, seen.around, seen.asked, seen.hasty)
+    at_s, rough, kw, levels, around, asked, hasty = (
         np.concatenate([p[:i], (np.tensordot(share, p[i : i + 2], 1))[None], p[i + 2 :]]) for p in parts
     )  # fmt: skip
     weight = np.r_[seen.weight[:i], together[i], seen.weight[i + 2 :]]
-    return Seen(at_s, weight, rough, kw, levels, around)
+    return Seen(at_s, weight, rough, kw, levels, around, asked, hasty)
 
 
 def _relative(seen: Seen) -> F64:
@@ -274,15 +291,22 @@ def _relative(seen: Seen) -> F64:
     return out
 
 
+def _shares(chart: Chart, relative: F64) -> F64:
+    """What cooling goes with: heat, so the load over its mean where IT is metered; else 1. (n,)"""
+    if not np.isfinite(chart.usual[HALL.index("it_kw")]):
+        return np.ones(len(relative))
+    return np.clip(relative[:, AROUND.index("load")], *LOADS)
+
+
 def _fitted(chart: Chart) -> Chart:
     degrees = np.array([f.degrees for f in chart.families])
-    seen = replace(chart.seen, around=_relative(chart.seen))
-    if chart.response is not None and chart.blocks < chart.next_choice:
-        return replace(chart, response=fitted(degrees, seen, chart.response.kernel))
-    if chart.blocks < FIRST_CHOICE:
-        return replace(chart, response=fitted(degrees, seen, Kernel()))
-    following = int(1.25 * chart.blocks) + 4
-    return replace(chart, response=chosen(degrees, seen), next_choice=following)
+    around = _relative(chart.seen)
+    seen = replace(chart.seen, around=around, kw=chart.seen.kw / _shares(chart, around))
+    kernel = chart.response.kernel if chart.response is not None else Kernel()
+    if chart.blocks < chart.next_choice:
+        return replace(chart, response=fitted(degrees, seen, kernel))
+    following = int(1.25 * chart.blocks) + 2
+    return replace(chart, response=chosen(degrees, seen, kernel), next_choice=following)
 
 
 def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
@@ -290,100 +314,40 @@ def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
     are. NaN before anything was seen."""
     if chart.response is None:
         return np.full(len(levels), np.nan), np.full(len(levels), np.nan)
-    mean, sigma = chart.response.effects(levels, now, chart.response.seen.around[-1])
+    around = chart.response.seen.around[-1]
+    mean, sigma = chart.response.effects(levels, now, around)
+    share = float(_shares(chart, around[None])[0])
+    mean, sigma = share * mean, share * sigma
     if chart.rest is None:
         return mean, sigma
     more, variance = chart.rest.effects(levels, now)
     return mean + more, np.sqrt(sigma**2 + variance)
 
 
-def _chosen(chart: Chart, hours: float) -> Chart:
-    """Weigh every level of each family, the others where they should be, and trades with air."""
-    asked, whose = [], list[tuple[int, float, tuple[int, float] | None]]()
-    for i, family in enumerate(chart.families):
-        spacing = max(family.span / STEPS, 0.25 if family.degrees else 2.0)
-        line = np.arange(family.low, family.high + 1e-9, spacing)
-        for level in (*line.tolist(), family.high, float(chart.baseline[i])):
-            asked.append(_put(chart.target, {i: level}))
-            whose.append((i, level, None))
-        for level, air, warmer in _trades(chart, i, line):
-            asked.append(_put(chart.target, {i: level, air: warmer}))
-            whose.append((i, level, (air, warmer)))
-    mean, sigma = effect_kw(chart, chart.settled, chart.baseline[None])
-    kw, sigma_kw = effect_kw(chart, chart.target, np.vstack(asked))
-    choices = tuple(Choice(i, v, float(k), float(s), a) for (i, v, a), k, s in zip(whose, kw, sigma_kw, strict=True))  # fmt: skip
-    saved, doubt = float(mean[0]) * hours, float(sigma[0]) * hours
-    return replace(chart, weighed=choices, fresh=True, saved_kwh=chart.saved_kwh + saved,
-                   doubt_kwh=chart.doubt_kwh + doubt)  # fmt: skip
+def saved(chart: Chart) -> tuple[F64, F64]:
+    """(when, how much in kWh) each block saved against the levels found, (n,), by all that is known
+    now: what was believed at the time is the worse for being older."""
+    if chart.response is None:
+        return np.zeros(0), np.zeros(0)
+    seen = chart.response.seen
+    more = chart.response.more_kw(chart.baseline) * _shares(chart, seen.around)
+    if chart.rest is not None:
+        more = more - chart.rest.effects(seen.levels, chart.baseline)[0]
+    return seen.at_s, _hours(seen) * more
 
 
-def _put(levels: F64, new: dict[int, float]) -> F64:
-    out = levels.copy()
-    for i, level in new.items():
-        out[i] = level
-    return out
+def doubt_kwh(chart: Chart) -> float:
+    """1-sigma of all that was saved."""
+    if chart.response is None:
+        return 0.0
+    seen, hours = chart.response.seen, _hours(chart.response.seen)
+    doubt = chart.response.doubt(chart.baseline, hours * _shares(chart, seen.around))
+    if chart.rest is None:
+        return doubt
+    variance = chart.rest.effects(seen.levels, chart.baseline)[1]
+    return float(np.hypot(doubt, hours @ np.sqrt(variance)))
 
 
-def _trades(chart: Chart, i: int, line: F64) -> list[tuple[float, int, float]]:
-    """(level, air family, warmer level): more of family i, less of air's cold."""
-    family = chart.families[i]
-    if family.quantity in AIR_KNOBS:
-        return []
-    safer = line[line > chart.target[i]] if not family.degrees else line[line < chart.target[i]]
-    airs = [j for j, f in enumerate(chart.families) if f.quantity in AIR_KNOBS]
-    return [(float(v), j, float(chart.target[j] + k)) for v in safer[:: max(1, len(safer) // 8)] for j in airs
-            for k in WARMER_K if chart.target[j] + k <= chart.families[j].high]  # fmt: skip
-
-
-def aimed(chart: Chart, floor_kw: float, most: F64, least: F64) -> Chart:
-    """Choose the target among what was weighed, each family within least..most (f,): what inlets
-    allow. floor_kw: what a change of target must be worth."""
-    target = np.clip(chart.target, least, most)
-    if not chart.fresh:
-        return replace(chart, target=target)
-    age_s = chart.at_s - chart.since_s
-    explored_s = chart.explored_s + BLOCK_S * chart.exploring
-    allowed = explored_s <= EXPLORING_MOST * age_s + EXPLORING_FREE_S
-    optimism = OPTIMISM if allowed else 0.0
-    chart = replace(chart, fresh=False, explored_s=explored_s)
-    if _under_way(chart, optimism):
-        return replace(chart, target=target)
-    low, high = _tried(chart)
-    low, high = np.maximum(low, least) - 1e-9, np.minimum(high, most) + 1e-9
-    fit = [c for c in chart.weighed if low[c.family] <= c.level <= high[c.family] and _bearable(chart, c, most, high)]  # fmt: skip
-    best = min(fit, key=lambda c: c.kw - optimism * c.sigma_kw, default=None)
-    if best is None or best.kw - optimism * best.sigma_kw >= -floor_kw:
-        return replace(chart, target=target, exploring=False)
-    target[best.family] = best.level
-    if best.with_air is not None:
-        target[best.with_air[0]] = best.with_air[1]
-    exploring = best.kw > min(0.0, *(c.kw for c in fit)) + floor_kw
-    return replace(chart, target=target, aimed_s=chart.at_s, exploring=exploring)
-
-
-def _bearable(chart: Chart, c: Choice, most: F64, high: F64) -> bool:
-    """Whether a trade's warmer air will be within what inlets allow: what stands over the air
-    falls at least as the fan turns faster (mixing and temperature rise, both); elsewhere a tenth."""
-    if c.with_air is None:
-        return True
-    j, warmer = c.with_air
-    now, over = chart.target[c.family], chart.over_k
-    speed = now / c.level if chart.families[c.family].quantity == "fan_rpm_pct" else 0.9
-    gain_k = max(over, 0.0) * (1.0 - speed)
-    return bool(warmer <= min(most[j] + gain_k, chart.families[j].high))
-
-
-def _tried(chart: Chart) -> tuple[F64, F64]:
-    """The levels that were seen, and a little beyond: further only when that has shown itself."""
-    beyond = BEYOND * np.array([f.span for f in chart.families])
-    return chart.seen.levels.min(axis=0) - beyond, chart.seen.levels.max(axis=0) + beyond
-
-
-def _under_way(chart: Chart, optimism: float) -> bool:
-    """Whether to go on towards the target: it is not reached, and may still be better than here."""
-    spans = np.array([f.span for f in chart.families])
-    away = float((np.abs(chart.settled - chart.target) / spans).max()) > ARRIVED
-    if not away or chart.at_s - chart.aimed_s > ARRIVE_S:
-        return False
-    kw, sigma_kw = effect_kw(chart, chart.settled, chart.target[None])
-    return bool(kw[0] - optimism * sigma_kw[0] < 0.0)
+def _hours(seen: Seen) -> F64:
+    hours: F64 = seen.weight * BLOCK_S / 3600.0
+    return hours

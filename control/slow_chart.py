@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.site import Point
-from control.chart import Chart, Family, aimed, begin, effect_kw, rise_k, take
+from control.aim import aimed
+from control.chart import Chart, Family, begin, effect_kw, rise_k, take
 from control.layout import Layout
 from control.moves import Knob
 from control.predict import CONVEX, View
@@ -115,7 +116,7 @@ def steer(view: View, what: Steered, chart: Chart) -> tuple[Chart, list[Candidat
         elif float((warmest - air).min()) <= 0.0:
             least[i], most[i] = _no_riskier(family, now[i], least[i], most[i])
     floor_kw = view.total_kw * view.case.layout.site.optimizer.min_saving_pct / 100.0
-    chart = aimed(chart, floor_kw, most, least)
+    chart = aimed(chart, view.total_kw, floor_kw, most, least)
     return chart, [c for i in range(len(now)) for c in _moves(view, what, chart, i, now, warmest)]
 
 
@@ -209,7 +210,8 @@ def _others(view: View, what: Steered, chart: Chart, i: int) -> list[Candidate]:
     """What was weighed for a family beside its target: kept for explanations, never moved to."""
     aim = float(chart.target[i])
     rivals = sorted(
-        (c for c in chart.weighed if c.family == i and c.level != aim), key=lambda c: c.kw
+        (c for c in chart.weighed if c.family == i and c.level != aim and c.with_air is None),
+        key=lambda c: c.kw,
     )
     knob, shown = what.knobs[i], rivals[:3]
     return [
