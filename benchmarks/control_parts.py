@@ -226,7 +226,7 @@ def plot(done: dict[str, tuple[Case, dict[str, Result]]], folder: Path) -> list[
     axes.invert_yaxis()
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_xlabel("saved against fixed, % of total (Wh/prompt where there are prompts)")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=max(1, len(names)))
     figure.savefig(folder / "savings.png", dpi=120)
     pyplot.close(figure)
     return [folder / "savings.png", *(_plot_days(c, r, folder) for c, r in done.values())]
