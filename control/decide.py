@@ -109,8 +109,7 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}
     for row in setting.layout.rows:
         finding = findings[f"row:{row}"]
-        warm = finding.heat >= fast_loop.WARM
-        if finding.state == "persistent" and warm and THERMAL & set(finding.top[:1]):
+        if finding.state == "persistent" and THERMAL & set(finding.top[:1]):
             aftercare[row] = snapshot.now_s + slow_loop.AFTERCARE_S
     return replace(state, monitor=after, findings=findings, aftercare=aftercare)
 

@@ -18,8 +18,7 @@ from control.modes import may_write
 from control.state import NEVER, PROTECTIVE
 from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Verdict
 
-# From HOT_K above where it should be a row is trouble, as it is to the fast loop.
-INLET_MARGIN_K, HOT_K = 0.5, 1.0
+INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
 RACK_MARGIN = 0.95  # of the limit
@@ -222,7 +221,7 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
         finding = case.state.findings.get(f"row:{row}")
         if finding is None or finding.state == "unknown":
             return f"row {row}: the monitor does not know its state"
-        if finding.heat >= HOT_K and finding.ema > DEVIATION_MARGIN * case.tau_persist:
+        if finding.heat > 0 and finding.ema > DEVIATION_MARGIN * case.tau_persist:
             return f"row {row}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
     return None
 

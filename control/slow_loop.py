@@ -23,7 +23,7 @@ from control.types import Change, Effect, Proposal
 
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
 OPTIMISM = 0.5  # sigmas of doubt that count for a move
-COMFORT_K = 2.0  # worst inlets are kept this far below the limit: room for what comes
+COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
 COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
 LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
 LATENCY_FULL = 0.98  # here they get their time back
@@ -191,14 +191,9 @@ def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effe
     rows = {view.case.point(c.point).row for c in changes} - {None}
     for row in view.case.layout.rows:
         finding = view.case.state.findings.get(f"row:{row}")
-        if (
-            finding is None
-            or finding.heat < HOT
-            or finding.state not in ("transient", "persistent")
-        ):
-            continue
-        if row in rows or (not rows and knob.move == "batching"):
-            return f"row {row} is {finding.state}"
+        upset = finding is not None and finding.state in ("transient", "persistent")
+        if upset and (row in rows or (not rows and knob.move == "batching")):
+            return f"row {row} is {finding.state if finding else ''}"
     for row, until_s in view.case.state.aftercare.items():
         left_s = until_s - view.case.snapshot.now_s
         if left_s > 0 and (row in rows or (not rows and knob.move == "batching")):
