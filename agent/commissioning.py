@@ -6,6 +6,7 @@ racks answer to commands, so that the agent's own moves are not mistaken for tro
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -39,7 +40,11 @@ WARMEST_C = 26.5  # the walk turns back here
 async def observe_plant(
     plan: Rehearsal, progress: Callable[[float], None] | None = None
 ) -> Observed:
-    """Run a plant untouched, then walk its knobs; collect what training needs."""
+    """Run a plant untouched, then walk its knobs; collect what training needs.
+
+    Nobody else moves them meanwhile, whatever controller the plan names.
+    """
+    plan = replace(plan, controller="fixed")
     with tempfile.TemporaryDirectory(prefix="skadi-train-", dir=in_memory()) as folder:
         run = Rehearsed(plan, Path(folder))
         try:
