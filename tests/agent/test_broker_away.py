@@ -48,9 +48,8 @@ async def test_an_hour_without_the_broker_is_flat(tmp_path: Path) -> None:
     grown = held[HOUR_S] - held[WARM_S]
     assert grown < FLAT_BYTES, f"{grown} bytes more after 50 minutes"
     assert mirror.dropped == 0
-    assert mirror.waiting >= HOUR_S // 10 + 3 * (
-        HOUR_S // 60 - 1
-    )  # events, and each state once a minute
+    least = HOUR_S // 10 + 3 * (HOUR_S // 60 - 1)  # events, and each state once a minute
+    await until(lambda: mirror.waiting >= least)  # what was taken last may be on its way to disk
     assert len(mirror._link._retained) <= len(site.devices) + 3
     assert mirror._link._unsent <= mirror_link.QUEUED
     await mirror.stop(0.5)
