@@ -8,7 +8,6 @@ function that needs it, and the agent calls `train_in_worker`.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.worker import WorkerFailed, finished, lowered
 from control import ims, ims_calibrate, ims_frame
 from control.ims_model import MAX_FEATURES, ImsModel, signed
 
@@ -332,24 +332,13 @@ async def run_worker(
         env=None if environ is None else {**os.environ, **environ},
     )  # fmt: skip
     try:
-        _, said = await worker.communicate()
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
-    if worker.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
-        raise TrainingError(f"the training process ended with {worker.returncode}: {last[0]}")
+        await finished(worker)
+    except WorkerFailed as error:
+        raise TrainingError(f"the training process {error}") from error
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     if "error" in answer:
         raise TrainingError(answer["error"])
     return answer
-
-
-def lowered() -> None:
-    """Give way to the agent and its hall."""
-    with contextlib.suppress(PermissionError):  # a sandbox may forbid even that
-        os.nice(10)
 
 
 def work(folder: Path) -> None:

@@ -24,6 +24,7 @@ from agent.history.service import History, HistoryDown
 from agent.lessons import Observed, learn, stacked
 from agent.nominal import left_out, mask
 from agent.training import MIN_ROWS, WINDOW, TrainingError, TrainOptions, run_worker
+from agent.worker import lowered
 from config.site import Site
 from control.context import Commands, Context, follow
 from control.features import unit_features, unit_names
@@ -236,6 +237,6 @@ async def work(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    training.lowered()
+    lowered()
     where = Path(sys.argv[1])
     (where / "answer.json").write_text(json.dumps(asyncio.run(work(where))), encoding="utf-8")

@@ -57,11 +57,10 @@ def drawn(view: View, ranked: Sequence[Candidate], cycle: str) -> list[Candidate
     """The candidates with the arms' chances; of the arms only the one drawn stays free."""
     arms = [i for i, c in enumerate(ranked) if c.knob.move in MOVES_OF_WORK and c.against is None]
     out = list(ranked)
-    urgent = [i for i in arms if ranked[i].relieves is not None]
-    if not arms or urgent:
+    if not arms or any(ranked[i].relieves is not None for i in arms):
         return out  # too slow is no matter of chance
     x, state = context(view), view.case.state
-    worth = [c.score_kw + _beside(state, c.knob.move, x)[0] for c in (ranked[i] for i in arms)]
+    worth = [c.score_kw + _beside(state, c.knob.move, x) for c in (ranked[i] for i in arms)]
     chance = chances(np.array([*worth, 0.0]))
     rng = np.random.default_rng([abs(state.seed), crc32(cycle.encode())])
     at = int(rng.choice(len(chance), p=chance))
@@ -77,10 +76,10 @@ def chances(worth: F64) -> F64:
     return np.where(np.arange(len(worth)) == worth.argmax(), 1.0 - EXPLORE + even, even)
 
 
-def _beside(state: ControlState, move: str, x: F64) -> tuple[float, float]:
-    """(mean, 1-sigma) in kW of what moves of this kind saved beside what was predicted."""
+def _beside(state: ControlState, move: str, x: F64) -> float:
+    """What moves of this kind saved beside what was predicted, kW."""
     known = state.bandit.get(move)
-    return known.predict(x) if known is not None else (0.0, 0.0)
+    return known.predict(x)[0] if known is not None else 0.0
 
 
 def learned(

@@ -6,11 +6,11 @@ comes on its stdin and the file leaves on its stdout. It reads and writes nothin
 
 import asyncio
 import json
-import os
 import sys
 from typing import Any
 
 from agent.plain import strict_json
+from agent.worker import WorkerFailed, finished, lowered
 
 MODULE = "agent.reports.worker"
 
@@ -22,26 +22,20 @@ class NotDrawn(Exception):
 async def drawn(report: dict[str, Any], form: str) -> bytes:
     """The report as a file, from a process of low priority that ends with this call, whatever
     ends it. Raises NotDrawn."""
+    text = await asyncio.to_thread(strict_json, report)
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", MODULE, form, stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        text = await asyncio.to_thread(strict_json, report)
-        made, said = await worker.communicate(text.encode())
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
-    if worker.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
-        raise NotDrawn(f"drawing it ended with {worker.returncode}: {last[0][:300]}")
-    return made
+        return await finished(worker, text.encode())
+    except WorkerFailed as error:
+        raise NotDrawn(f"drawing it {str(error)[:330]}") from error
 
 
 def main(form: str) -> None:
     """What the process does."""
-    os.nice(10)
+    lowered()
     report = json.load(sys.stdin)
     if form == "pdf":
         from agent.reports.pdf import render_pdf
