@@ -5,6 +5,7 @@ nothing about values: drivers make readings, the store ages them.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MOST = 12.0  # times the device's own period
+# Polls begin together, at these spaces: waking up costs an idle host more than reading a device.
+SLOT_S = 0.1
 
 OnReadings = Callable[[Device, Sequence[Reading]], None]
 
@@ -65,11 +68,12 @@ class Poller:
 
     def add(self, drivers: Sequence[Driver]) -> None:
         """Poll these as well from now on."""
+        now_s = self.clock.boot_s()
         for i, driver in enumerate(drivers):
             device = driver.device
-            delay_s = device.poll_interval_s * i / len(drivers)
+            first_s = _at_slot(now_s + device.poll_interval_s * i / len(drivers))
             self._tasks[device.id] = asyncio.create_task(
-                self._poll(driver, delay_s), name=f"poll {device.id}"
+                self._poll(driver, first_s), name=f"poll {device.id}"
             )
 
     async def drop(self, devices: Iterable[str]) -> None:
@@ -124,13 +128,12 @@ class Poller:
         if stats.failing == 1:
             log.warning("device does not answer", device=device.id, at=device.address, error=error)
 
-    async def _poll(self, driver: Driver, delay_s: float) -> None:
+    async def _poll(self, driver: Driver, due_s: float) -> None:
         """Poll on a fixed grid; back off with jitter while the device does not answer."""
         jitter = Random(f"{self.seed}/{driver.device.id}")
         period_s = driver.device.poll_interval_s
-        await self.clock.sleep_s(delay_s)
-        due_s = self.clock.boot_s()
         while True:
+            await self.clock.sleep_s(due_s - self.clock.boot_s())
             answered = await self.poll_once(driver)
             if self._stopping:
                 return
@@ -140,5 +143,11 @@ class Poller:
                 factor = min(BACK_OFF_FACTOR ** (failing - 1), BACK_OFF_MOST)
                 wait_s = period_s * factor * jitter.uniform(0.8, 1.2)
             self.stats[driver.device.id].wait_s = wait_s
-            due_s = max(due_s + wait_s, self.clock.boot_s())
-            await self.clock.sleep_s(due_s - self.clock.boot_s())
+            due_s, now_s = due_s + wait_s, self.clock.boot_s()
+            if now_s > due_s or not answered:
+                due_s = max(due_s, now_s) if period_s < SLOT_S else _at_slot(max(due_s, now_s))
+
+
+def _at_slot(at_s: float) -> float:
+    """The next slot, the same for all devices: boot time in steps of SLOT_S."""
+    return math.ceil(at_s / SLOT_S - 1e-6) * SLOT_S

@@ -20,7 +20,16 @@ def install(folder: Path) -> Path | None:
     python = folder / "bin" / "python"
     steps = (
         [sys.executable, "-m", "venv", "--without-pip", str(folder)],
-        ["python3", "-m", "pip", "-q", "--python", str(python), "install", *NEEDS],
+        [
+            str(Path(sys.base_prefix) / "bin" / "python3"),
+            "-m",
+            "pip",
+            "-q",
+            "--python",
+            str(python),
+            "install",
+            *NEEDS,
+        ],
     )
     for step in steps:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from agent.clock import VirtualClock
-from agent.polling import BACK_OFF_MOST, Poller
+from agent.polling import BACK_OFF_MOST, SLOT_S, Poller
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
 from drivers.contract import Transient
@@ -60,6 +60,8 @@ async def test_others_keep_their_period_while_one_fails_hangs_or_breaks() -> Non
     got: dict[str, list[Quality]] = {f.device.id: [] for f in fakes}
     poller = Poller(fakes, clock, lambda d, rs: got[d.id].extend(r.quality for r in rs))
     poller.start()
+    for _ in range(4):  # the first polls begin before time passes
+        await asyncio.sleep(0)
     await pass_time(clock, 120.0)
     await poller.stop()
     gaps = [b - a for a, b in zip(fakes[0].read_at, fakes[0].read_at[1:], strict=False)]
@@ -91,3 +93,27 @@ async def test_back_off_is_bounded_and_ends_with_the_first_answer() -> None:
     assert events.count("device answers again") == 1
     steady = [b - a for a, b in zip(fake.read_at, fake.read_at[1:], strict=False)][-5:]
     assert all(gap == 5.0 for gap in steady)
+
+
+async def test_devices_are_polled_together_at_slots_and_come_back_to_them() -> None:
+    clock = VirtualClock(1000.0)
+    fakes = [Fake(str(i), clock, period_s=1.0) for i in range(50)]
+    poller = Poller(fakes, clock, lambda _d, _r: None)
+    poller.start()
+
+    async def pass_finely(seconds: float) -> None:
+        for _ in range(round(seconds / 0.02)):
+            clock.advance(0.02)
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+    await pass_finely(3.0)
+    fakes[7].mood = "fails"
+    await pass_finely(10.0)
+    fakes[7].mood = "answers"
+    await pass_finely(20.0)
+    await poller.stop()
+    last_second = [f.read_at[-1] for f in fakes]
+    assert len({round(at * 50) for at in last_second}) == round(1.0 / SLOT_S)  # not 50 wakings
+    assert all(abs(b - a - 1.0) < 0.021 for f in fakes[:7]
+               for a, b in zip(f.read_at, f.read_at[1:], strict=False))  # fmt: skip
