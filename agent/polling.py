@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MOST = 12.0  # times the device's own period
 # Polls begin together, at these spaces: waking up costs an idle host more than reading a device.
-SLOT_S = 0.1
+SLOT_S = 0.2
 
 OnReadings = Callable[[Device, Sequence[Reading]], None]
 

@@ -185,10 +185,11 @@ def measure(
         sys.exit(f"{subject}: no point within 90 s")
     start_cpu_s = cpu_s(watched)
     time.sleep(WARM_UP_S)
+    whole_s = max(1, round(seconds / max(period_s, 1.0))) * max(period_s, 1.0)  # begins as it ends
     points, cpu, began = counter.points, cpu_s(watched), time.monotonic()
     rss = 0
-    while time.monotonic() - began < seconds:
-        time.sleep(0.25)
+    while (left_s := began + whole_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, 0.25))
         rss = max(rss, watched.memory_info().rss)
     points, cpu, took = counter.points - points, cpu_s(watched) - cpu, time.monotonic() - began
     return Result(
