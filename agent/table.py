@@ -8,7 +8,7 @@ it hands out.
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ class Layout:
 
     Without `time_column`, a first column of dates is taken for it. `only` names the columns wanted,
     when the rest does not matter. `decimal` is the decimal mark ("" finds it in the first row).
+    `when` reads a cell of the time column (raises ValueError); without it: ISO 8601 or seconds.
+    `hint` says what to do about a cell that is no number, where no option can.
     """
 
     sep: str = ""
@@ -41,6 +43,8 @@ class Layout:
     time_column: str = ""
     ignore: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    when: Callable[[str], float] | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Table:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         """Read the header. Raises TableError; OSError when the file can't be opened."""
-        self._path = path
+        self._path, self._layout = path, layout
         self._file = path.open(encoding="utf-8-sig", newline="")
         try:
             first, second = self._first_lines()
@@ -151,7 +155,8 @@ class Table:
             hint = "name it with --time-column or --ignore if it is not a measurement"
             if _COMMA.fullmatch(cell):
                 hint = "give --decimal , if that is a decimal comma"
-            raise self._error(line, self._names[column], f"{cell[:40]!r} is not a number; {hint}")
+            text = f"{cell[:40]!r} is not a number; {self._layout.hint or hint}"
+            raise self._error(line, self._names[column], text)
         return value
 
     def _parsed(self, cell: str) -> float | None:
@@ -164,6 +169,11 @@ class Table:
         if self._time is None:
             return None
         cell = cells[self._time]
+        if self._layout.when is not None:
+            try:
+                return self._layout.when(cell)
+            except (ValueError, OverflowError) as error:
+                raise self._error(line, self._names[self._time], str(error)) from error
         when = self._parsed(cell)
         when = _date(cell) if when is None else when
         if when is None or not math.isfinite(when):

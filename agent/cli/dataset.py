@@ -28,8 +28,10 @@ def dataset() -> None:
 @click.option("--until", help="How far back, or a time. [default: where the data ends]")
 @click.option("--step", "step_s", type=click.IntRange(60, 86_400), default=60, show_default=True,
               help="Seconds between rows, a multiple of 60.")  # fmt: skip
-@click.option("--timezone", "zone", default="UTC", show_default=True,
-              help="Of times that do not say theirs.")  # fmt: skip
+@click.option("--timezone", "zones", multiple=True, metavar="[FILE=]ZONE",
+              help="Of times that do not say theirs. [default: UTC]")  # fmt: skip
+@click.option("--time-format", "forms", multiple=True, metavar="[FILE=]FORMAT",
+              help="How times are written that are not ISO 8601, such as '%m/%d/%Y %H:%M'.")  # fmt: skip
 @click.option(
     "--licence", "licences", multiple=True, metavar="FILE=TEXT", help="What a file's licence is."
 )
@@ -38,7 +40,7 @@ def dataset() -> None:
 @json_option
 def mix(
     sources: tuple[str, ...], config_path: Path | None, since: str | None, until: str | None, step_s: int,
-    zone: str, licences: tuple[str, ...], output: Path, as_json: bool,
+    zones: tuple[str, ...], forms: tuple[str, ...], licences: tuple[str, ...], output: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Align SOURCES (FILE, FOLDER or READER=FILE; CSV or Parquet) with a hall's history.
 
@@ -50,16 +52,20 @@ def mix(
 
     if step_s % 60:
         fail("--step: give a multiple of 60", Exit.USAGE)
-    try:
-        ZoneInfo(zone)
-    except (KeyError, ValueError, OSError):
-        fail(f"--timezone {zone}: no such zone; write one such as Europe/Berlin", Exit.USAGE)
+    said = {
+        "--timezone": _by_file(zones),
+        "--time-format": _by_file(forms),
+        "--licence": _by_file(licences),
+    }
+    for zone in said["--timezone"].values():
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            fail(f"--timezone {zone}: no such zone; write one such as Europe/Berlin", Exit.USAGE)
     if not sources and config_path is None:
         fail("nothing to mix: give SOURCES, -c SITE, or both", Exit.USAGE)
     try:
-        found, names = asyncio.run(
-            _mix(sources, config_path, (since, until), step_s, zone, licences, output)
-        )
+        found, names = asyncio.run(_mix(sources, config_path, (since, until), step_s, said, output))
     except ImportError as error:
         fail(f"{error}: pip install --require-hashes -r requirements/dataset.txt")
     except HistoryDown as error:
@@ -75,33 +81,57 @@ def mix(
     )
     click.echo("J/prompt: " + ("not known" if each is None else f"{each:.2f}"))
     for s in found["sources"]:
-        click.echo(f"  {s['file']}: {s['reader']}, {s['licence']}, {s['rows']} rows, {s['laid']}")
+        unused = f"; not used: {', '.join(s['left_out'])}" if s.get("left_out") else ""
+        click.echo(
+            f"  {s['file']}: {s['reader']}, {s['licence']}, {s['rows']} rows, {s['laid']}{unused}"
+        )
     click.echo(f"wrote {', '.join(names)} to {output}", err=True)
+
+
+def _by_file(said: tuple[str, ...]) -> dict[str, str]:
+    """FILE=TEXT by file; a TEXT alone, under "", is of all others."""
+    return {("" if not sign else name): (text if sign else name)
+            for name, sign, text in (x.partition("=") for x in said)}  # fmt: skip
+
+
+def _read(given: tuple[str, ...], said: dict[str, dict[str, str]]) -> list[Any]:
+    """The sources; of a folder those that can be read. Raises TableError, ValueError, OSError."""
+    from agent.dataset.sources import files_of, read_source
+    from agent.dataset.times import Written
+    from agent.table import TableError
+
+    files = list(files_of(given))
+    for option, by_file in said.items():
+        if unknown := by_file.keys() - {path.name for _, path, _ in files} - {""}:
+            raise ValueError(f"{option} {min(unknown)}=: no such file among the sources")
+    sources = []
+    for name, path, asked in files:
+        zone, form, licence = (of.get(path.name, of.get("", "")) for of in said.values())
+        try:
+            sources.append(read_source(path, name, Written(zone or "UTC", form), licence))
+        except TableError as error:
+            if asked or name:
+                raise
+            click.echo(f"left out: {error}", err=True)
+    stems = [s.path.stem for s in sources]
+    if twice := next((s for s in stems if stems.count(s) > 1), ""):
+        raise ValueError(f"two sources are called {twice}, and so would their columns: rename one")
+    return sources
 
 
 async def _mix(
     given: tuple[str, ...], config_path: Path | None, span: tuple[str | None, str | None], step_s: int,
-    zone: str, licences: tuple[str, ...], output: Path,
+    said: dict[str, dict[str, str]], output: Path,
 ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
     import pyarrow  # noqa: F401  its absence is said before any work
 
     from agent.clock import WallClock
     from agent.dataset import mix as mixer
-    from agent.dataset.sources import files_of, read_source
     from agent.history.service import History
     from agent.logs import configure
-    from agent.table import TableError
 
     configure(level="error")
-    licence_of = dict(x.partition("=")[::2] for x in licences)
-    sources = []
-    for name, path, asked in files_of(given):
-        try:
-            sources.append(read_source(path, name, zone, licence_of.get(path.name, "")))
-        except TableError as error:
-            if asked or name:
-                raise
-            click.echo(f"left out: {error}", err=True)
+    sources = _read(given, said)
     site = load_site(config_path) if config_path else None
     history = None
     if site is not None:

@@ -33,6 +33,7 @@ DAY_S = 86_400.0
 MOST_ROWS = 2_000_000
 POWER = ("gpu_power_kw", "aux_power_kw", "total_power_kw", "prompts_ps")
 MOST_PLOT = 600
+_JOINED = 2.5  # intervals between samples that a line joins
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +148,41 @@ def _column(
     name = f"{source.path.stem}:{series.name}"
     within = moved_s < moved_s[0] + span_s if span_s else np.ones(len(moved_s), bool)
     at_s, values = moved_s[within], series.values[within]
+    at_s, values = at_s[good := ~np.isnan(values)], values[good]
+    if not len(at_s):
+        return Column(name, series.unit, np.full(len(times_s), np.nan))
     copies = range(int((at_s[0] - times_s[0]) // span_s * -1) - 1 if span_s else 0,
                    int((times_s[-1] + step_s - at_s[0]) // span_s) + 1 if span_s else 1)  # fmt: skip
-    at_s = np.concatenate([at_s + k * span_s for k in copies])
-    values = np.tile(values, len(copies))
-    edges = np.append(times_s, times_s[-1] + step_s)
-    good = ~np.isnan(values)
-    total, _ = np.histogram(at_s[good], edges, weights=values[good])
-    count, _ = np.histogram(at_s[good], edges)
+    total, count = np.zeros((2, len(times_s)))
+    for k in copies:  # one at a time: an hour's trace comes thousands of times in a year
+        step = np.floor((at_s + k * span_s - times_s[0]) / step_s).astype(np.int64)
+        inside = (step >= 0) & (step < len(times_s))
+        np.add.at(total, step[inside], values[inside])
+        np.add.at(count, step[inside], 1.0)
     if series.events:
-        seen = (times_s >= at_s[0]) & (times_s + step_s <= at_s[-1])  # steps it covers in full
+        first_s, last_s = at_s[0] + copies[0] * span_s, at_s[-1] + copies[-1] * span_s
+        seen = (times_s >= first_s) & (times_s + step_s <= last_s)  # steps it covers in full
         return Column(name, series.unit, np.where(seen, total / step_s, np.nan))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean: Floats = np.where(count > 0, total / count, np.nan)
-    interval_s = _interval(series)
-    if interval_s > step_s:  # coarser than the grid: lines between samples, none over holes
-        middle = times_s + step_s / 2
-        line = np.interp(middle, at_s[good], values[good], np.nan, np.nan)
-        after = np.searchsorted(at_s[good], middle)
-        inside = (after > 0) & (after < good.sum())
-        width = np.full(len(middle), np.inf)
-        width[inside] = np.diff(at_s[good])[after[inside] - 1]
-        mean[:] = np.where(width <= 2.5 * interval_s, line, np.nan)
+    if interval_s := _interval(series):
+        # Coarser than the grid: lines between samples; else in steps that a late sample left empty.
+        at_s = np.concatenate([at_s + k * span_s for k in copies])
+        line = _lines(
+            at_s, np.tile(values, len(copies)), times_s + step_s / 2, _JOINED * interval_s
+        )
+        mean = line if interval_s > step_s else np.where(count > 0, mean, line)
     return Column(name, series.unit, mean)
+
+
+def _lines(at_s: Floats, values: Floats, wanted_s: Floats, most_s: float) -> Floats:
+    """Lines between samples no further apart than most_s, NaN elsewhere."""
+    after = np.searchsorted(at_s, wanted_s)
+    inside = (after > 0) & (after < len(at_s))
+    width = np.full(len(wanted_s), np.inf)
+    width[inside] = np.diff(at_s)[after[inside] - 1]
+    line: Floats = np.where(width <= most_s, np.interp(wanted_s, at_s, values), np.nan)
+    return line
 
 
 def grid(since_s: float, until_s: float, step_s: float) -> Floats:
@@ -286,8 +299,10 @@ def _chart(column: Column, times_s: Floats) -> dict[str, Any]:
 
 def provenance(source: Source, how: str) -> dict[str, Any]:
     """Where a part comes from."""
-    return {"file": source.path.name, "reader": source.reader, "origin": source.origin, "rows": source.rows,
-            "licence": source.licence, "sha256": source.digest, "laid": how}  # fmt: skip
+    return {
+        "file": source.path.name, "reader": source.reader, "origin": source.origin, "rows": source.rows,
+        "licence": source.licence, "sha256": source.digest, "laid": how, "left_out": list(source.left_out),
+    }  # fmt: skip
 
 
 def own_provenance(site: Site, columns: Sequence[Column]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ says F. Sources and licences are as their publishers state them; `--licence` ove
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from agent.table import Floats, Layout, Table, TableError
+from agent.dataset.files import PARQUET, columns_of, header_of, time_of
+from agent.dataset.times import Written, words_of
+from agent.table import Floats, TableError
 from config.quantities import QUANTITIES, to_canonical, units_for
 
 HOUR_S = 3_600.0
@@ -48,6 +48,11 @@ class Source:
     licence: str
     dated: bool
     series: tuple[Series, ...]
+    left_out: tuple[str, ...] = ()  # columns that say no quantity, or no unit of it
+
+
+# dated, series, columns left out
+Found = tuple[bool, list[Series], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,93 +62,43 @@ class Reader:
     origin: str
     licence: str
     fits: Callable[[str, tuple[str, ...]], bool]  # (file name, header) -> it is of this kind
-    read: Callable[[Path, tuple[str, ...], str], tuple[bool, list[Series]]]
+    read: Callable[[Path, tuple[str, ...], Written], Found]
 
 
-def header_of(path: Path) -> tuple[str, ...]:
-    """The column names. Raises TableError, OSError."""
-    if path.suffix == ".parquet":
-        from pyarrow import ArrowException, parquet
-
-        try:
-            return tuple(parquet.read_schema(path).names)
-        except ArrowException as error:
-            raise TableError(f"{path}: not a Parquet file: {error}") from error
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline(1_000_000).rstrip("\r\n")
-    sep = max(";,\t|", key=first.count)
-    return tuple(name.strip().strip('"') for name in first.split(sep))
-
-
-def columns_of(path: Path, wanted: list[str], time: str, zone: str) -> tuple[Floats, Floats]:
-    """Times (n,) in POSIX s (row numbers without a time column) and values (n, wanted)."""
-    if path.suffix == ".parquet":
-        return _parquet(path, wanted, time, zone)
-    times: list[float] = []
-    rows: list[Floats] = []
-    with Table(path, Layout(only=tuple(wanted), time_column=time)) as table:
-        for row in table:
-            times.append(float(row.number) if row.time_s is None else row.time_s)
-            rows.append(row.values)
-    at = np.array(times)
-    if time and _naive(path):
-        at = _in_zone(at, zone)
-    return at, np.array(rows).reshape(len(rows), len(wanted))
-
-
-def _naive(path: Path) -> bool:
-    """True when the times do not say their own offset."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        file.readline(1_000_000)
-        line = file.readline(1_000_000)
+def _azure(path: Path, header: tuple[str, ...], how: Written) -> Found:
+    by = {n.lower(): n for n in header}
+    wanted = [by["generatedtokens"], by["contexttokens"]]
+    read = columns_of(path, wanted, by["timestamp"], how)
+    order = np.argsort(read.times_s, kind="stable")
+    at, (generated, context) = read.times_s[order], read.values[order].T
     return (
-        re.search(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})", line) is None
-        and ":" in line
+        read.dated,
+        [
+            Series("prompts_ps", "1/s", at, np.ones(len(at)), events=True),
+            Series("tokens_ps", "1/s", at, generated, events=True),
+            Series("context_tokens_ps", "1/s", at, context, events=True),
+        ],
+        (),
     )
 
 
-def _in_zone(times_s: Floats, zone: str) -> Floats:
-    """Wall times read as if they were UTC, as what they are in a zone."""
-    if zone == "UTC":
-        return times_s
-    where = ZoneInfo(zone)
-    walls = (datetime.fromtimestamp(t, UTC).replace(tzinfo=where) for t in times_s)
-    return np.array([wall.timestamp() for wall in walls])
-
-
-def _parquet(path: Path, wanted: list[str], time: str, zone: str) -> tuple[Floats, Floats]:
-    from pyarrow import ArrowException, parquet, types
-
-    try:
-        table = parquet.read_table(path, columns=[*wanted, *([time] if time else [])])
-        values = [table[n].cast("float64").to_numpy(zero_copy_only=False) for n in wanted]
-        at = np.arange(len(table), dtype=np.float64)
-        if time:
-            kind, column = table.schema.field(time).type, table[time]
-            if types.is_timestamp(kind):
-                at = column.cast("timestamp[us]").cast("int64").to_numpy() / 1e6
-                at = at if kind.tz else _in_zone(at, zone)
-            else:
-                at = column.cast("float64").to_numpy()
-    except (ArrowException, KeyError) as error:
-        raise TableError(f"{path}: {error}") from error
-    return at, np.column_stack(values)
-
-
-def _azure(path: Path, _header: tuple[str, ...], zone: str) -> tuple[bool, list[Series]]:
-    at, values = columns_of(path, ["ContextTokens", "GeneratedTokens"], "TIMESTAMP", zone)
-    order = np.argsort(at, kind="stable")
-    ones, tokens = np.ones(len(at)), values[order, 1]
-    return True, [
-        Series("prompts_ps", "1/s", at[order], ones, events=True),
-        Series("tokens_ps", "1/s", at[order], tokens, events=True),
-        Series("context_tokens_ps", "1/s", at[order], values[order, 0], events=True),
-    ]
-
-
-def _cpu(path: Path, header: tuple[str, ...], zone: str) -> tuple[bool, list[Series]]:
-    at, values = columns_of(path, [next(n for n in header if "cpu" in n.lower())], "", zone)
-    return False, [Series("load_pct", "%", at * HOUR_S, values[:, 0] * 100.0)]
+def _cpu(path: Path, header: tuple[str, ...], how: Written) -> Found:
+    """A load by its times, or by the hour that its first, unnamed column counts."""
+    name = next(n for n in header if "cpu" in n.lower())
+    time = time_of(path, header)
+    counted = not time and header[0] == "column 1" and name != header[0]
+    read = columns_of(path, [name], header[0] if counted else time, how)
+    load = read.values[:, 0]
+    if _unit_of(name) == "%" or {"percent", "pct"} & set(words_of(name)):
+        load = load / 100.0
+    elif len(load) and np.nanmax(load, initial=0.0) > 1.0:
+        raise TableError(
+            f"{path}: column {name}: {np.nanmax(load):g} is no share of 1; if it is percent, let its name"
+            " say so: cpu_load_pct"
+        )
+    at = read.times_s if time else read.times_s * HOUR_S
+    at, load = _once(at, load[:, None] * 100.0)
+    return read.dated, [Series("load_pct", "%", at, load[:, 0])], ()
 
 
 # In order: the first whose words all stand in a column's name.
@@ -160,50 +115,124 @@ _WORDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("ahu",), "fan_rpm_pct"), (("pump",), "pump_rpm_pct"), (("flow",), "flow_lps"),
     (("temperature",), "zone_c"), (("temp",), "zone_c"),
 )  # fmt: skip
-_UNIT = re.compile(r"[(\[]\s*([^)\]]+)\s*[)\]]\s*$|_(c|f|kw|w|pct|lps|lpm)$", re.IGNORECASE)
+_UNIT = re.compile(
+    r"[(\[]\s*([^)\]]+?)\s*[)\]]\s*$|_(c|f|k|w|kw|mw|pct|percent|lps|lpm|gpm)$|\s(kw|mw|watts?|%|°c|°f)$",
+    re.IGNORECASE,
+)
 _SPELT = {
-    "°c": "degC", "c": "degC", "degc": "degC", "celsius": "degC", "°f": "degF", "f": "degF",
-    "degf": "degF", "fahrenheit": "degF", "kw": "kW", "w": "W", "%": "%", "pct": "%",
-    "l/s": "l/s", "lps": "l/s", "l/min": "l/min", "lpm": "l/min",
+    "degC": ("°c", "c", "degc", "deg c", "celsius"), "degF": ("°f", "f", "degf", "deg f", "fahrenheit"),
+    "K": ("k", "kelvin"), "kW": ("kw", "kilowatt", "kilowatts"), "W": ("w", "watt", "watts"),
+    "MW": ("mw", "megawatt", "megawatts"), "%": ("%", "pct", "percent"), "l/s": ("l/s", "lps"),
+    "l/min": ("l/min", "lpm"), "m3/h": ("m3/h", "m³/h", "cmh"), "gpm": ("gpm", "usgpm"),
+    "0-1": ("0-1", "0..1", "fraction", "ratio"),
 }  # fmt: skip
-_TIME = re.compile(r"(time|date|ts)", re.IGNORECASE)
+# A word that makes another quantity of a name that says where: "inlet humidity", "fan power".
+_OTHER = {
+    "humidity",
+    "power",
+    "flow",
+    "pressure",
+    "energy",
+    "current",
+    "voltage",
+    "status",
+    "alarm",
+}
+# Units that no device speaks: (of which, factor, offset).
+_MORE = {"K": ("degC", 1.0, -273.15), "MW": ("kW", 1_000.0, 0.0), "0-1": ("%", 100.0, 0.0),
+         "m3/h": ("l/s", 1 / 3.6, 0.0), "gpm": ("l/s", 0.0630901964, 0.0)}  # fmt: skip
+_UNKNOWN = "?"
+_MOST_BAD = 0.5  # of the readings outside what the quantity can be: then its unit is another
 
 
 def quantity_of(column: str) -> tuple[str, str] | None:
     """(quantity, unit it is in) of a column by its name, or None."""
-    words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", column).lower()))
-    found = next((q for need, q in _WORDS if words >= set(need)), None)
-    if found is None:
-        return None
-    canonical = "%" if found == "load_pct" else QUANTITIES[found].unit
-    fits = ("%",) if found == "load_pct" else units_for(found)
-    if match := _UNIT.search(column):
-        unit = _SPELT.get((match[1] or match[2]).strip().lower())
-        return (found, unit) if unit in fits else None
-    return found, canonical
+    words, said = set(words_of(column)), _unit_of(column)
+    for need, quantity in _WORDS:
+        if words >= set(need) and not (_OTHER & words) - set(need):
+            unit = said or _own_unit(quantity)
+            if unit != _UNKNOWN and _canonical(unit)[0] == _own_unit(quantity):
+                return quantity, unit
+    return None
 
 
-def _by_header(path: Path, header: tuple[str, ...], zone: str) -> tuple[bool, list[Series]]:
-    time = next((n for n in header if _TIME.search(n)), "")
+def _unit_of(column: str) -> str:
+    """The unit a name ends with: "" without one, _UNKNOWN when it is none of ours."""
+    match = _UNIT.search(column)
+    if match is None:
+        return ""
+    spelt = next(filter(None, match.groups())).strip().lower()
+    return next((unit for unit, all_of in _SPELT.items() if spelt in all_of), _UNKNOWN)
+
+
+def _own_unit(quantity: str) -> str:
+    return "%" if quantity == "load_pct" else QUANTITIES[quantity].unit
+
+
+def _canonical(unit: str) -> tuple[str, float, float]:
+    """(unit it is kept in, factor, offset)."""
+    if unit in _MORE:
+        return _MORE[unit]
+    own = next(q.unit for q in QUANTITIES.values() if unit in units_for(q.name))
+    return own, *to_canonical(unit)
+
+
+def _by_header(path: Path, header: tuple[str, ...], how: Written) -> Found:
+    time = time_of(path, header)
+    if not time:
+        raise TableError(f"{path}:1: no column of times: name one of its columns time")
     found = {n: q for n in header if n != time and (q := quantity_of(n))}
     if not found:
         raise TableError(f"{path}:1: no column whose name says a quantity; see docs/dataset.md")
-    at, values = columns_of(path, list(found), time, zone)
-    order = np.argsort(at, kind="stable")
-    made: dict[str, list[Floats]] = {}
-    for i, (quantity, unit) in enumerate(found.values()):
-        factor, offset = to_canonical(unit)
-        made.setdefault(quantity, []).append(values[order, i] * factor + offset)
-    times_s = at[order] if time else at[order] * HOUR_S
-    series = []
-    for quantity, columns in made.items():  # several of one: their mean
-        block = np.array(columns)
-        good = ~np.isnan(block)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(good, block, 0.0).sum(0) / good.sum(0)
-        unit = "%" if quantity == "load_pct" else QUANTITIES[quantity].unit
-        series.append(Series(quantity, unit, times_s, mean))
-    return bool(time), series
+    read = columns_of(path, list(found), time, how)
+    values = read.values
+    for i, (name, (quantity, unit)) in enumerate(found.items()):
+        _, factor, offset = _canonical(unit)
+        values[:, i] = _plausible(path, name, quantity, values[:, i] * factor + offset)
+    times_s, values = _once(read.times_s, values)
+    of: dict[str, list[int]] = {}
+    for i, (quantity, _) in enumerate(found.values()):
+        of.setdefault(quantity, []).append(i)
+    series = [
+        Series(quantity, _own_unit(quantity), times_s, _mean(values[:, columns], 1))
+        for quantity, columns in of.items()
+    ]  # several columns of one quantity: their mean
+    return read.dated, series, tuple(n for n in header if n != time and n not in found)
+
+
+def _plausible(path: Path, name: str, quantity: str, values: Floats) -> Floats:
+    """Readings that the quantity can't be are none; where most are, the unit is another."""
+    low, high = (0.0, 110.0) if quantity == "load_pct" else (
+        QUANTITIES[quantity].low, QUANTITIES[quantity].high)  # fmt: skip
+    bad = (values < low) | (values > high)
+    if bad.sum() > _MOST_BAD * (~np.isnan(values)).sum():
+        row = int(np.flatnonzero(bad)[0]) + 1
+        raise TableError(
+            f"{path}: column {name}: {values[row - 1]:g} {_own_unit(quantity)} in row {row} is no {quantity}"
+            f" ({low:g} to {high:g}): say the unit in its name, such as (°F), (K), (W) or (0-1)"
+        )
+    return np.where(bad, np.nan, values)
+
+
+def _once(times_s: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Each time once, in order; readings of one time (racks, doubled rows) are averaged."""
+    at, which = np.unique(times_s, return_inverse=True)
+    if len(at) == len(times_s):
+        return at, values[np.argsort(times_s, kind="stable")]
+    good = ~np.isnan(values)
+    total, count = np.zeros((2, len(at), values.shape[1]))
+    np.add.at(total, which, np.where(good, values, 0.0))
+    np.add.at(count, which, good)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return at, total / count
+
+
+def _mean(values: Floats, axis: int) -> Floats:
+    """The mean of what is known, NaN where nothing is."""
+    good = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: Floats = np.where(good, values, 0.0).sum(axis) / good.sum(axis)
+    return mean
 
 
 def _has(*words: str) -> Callable[[str, tuple[str, ...]], bool]:
@@ -234,23 +263,25 @@ READERS: dict[str, Reader] = {
 }  # fmt: skip
 
 
-def read_source(path: Path, name: str, zone: str, licence: str = "") -> Source:
+def read_source(path: Path, name: str, how: Written, licence: str = "") -> Source:
     """Read a file by a named reader, or by the one it fits (name ""). Raises TableError, OSError."""
     header = header_of(path)
     name = name or next((n for n, r in READERS.items() if r.fits(path.name, header)), "")
     if name not in READERS:
-        known = ", ".join(READERS)
-        raise TableError(f"{path}:1: no reader fits its header; name one of {known} as NAME=FILE")
+        raise TableError(
+            f"{path}:1: no reader fits its header ({', '.join(header)[:200]}): its first line must name"
+            f" the columns; or name one of {', '.join(READERS)} as NAME=FILE"
+        )
     reader = READERS[name]
     try:
-        dated, series = reader.read(path, header, zone)
-    except StopIteration:
+        dated, series, left_out = reader.read(path, header, how)
+    except (StopIteration, KeyError):
         raise TableError(f"{path}:1: not a file for {name}: it lacks its columns") from None
     if not series or not len(series[0].times_s):
         raise TableError(f"{path}: no rows")
     digest, rows = sha256(path.read_bytes()).hexdigest(), len(series[0].times_s)
     licence = licence or reader.licence
-    return Source(name, path, digest, rows, reader.origin, licence, dated, tuple(series))
+    return Source(name, path, digest, rows, reader.origin, licence, dated, tuple(series), left_out)
 
 
 def files_of(paths: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
@@ -260,7 +291,8 @@ def files_of(paths: tuple[str, ...]) -> Iterator[tuple[str, Path, bool]]:
         named = bool(sign) and name in READERS
         path = Path(rest if named else given)
         if path.is_dir():
-            found = (p for p in sorted(path.iterdir()) if p.suffix in (".csv", ".parquet"))
+            known = (".csv", *PARQUET)
+            found = (p for p in sorted(path.iterdir()) if p.suffix.lower() in known)
             yield from ((name if named else "", p, False) for p in found)
         else:
             yield name if named else "", path, True

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from agent.clock import VirtualClock
 from agent.dataset import mix as mixer
 from agent.dataset.sources import READERS, quantity_of, read_source
+from agent.dataset.times import Written
 from agent.history.service import History
 from agent.rehearse import START_S, Rehearsal, Rehearsed
 from agent.table import TableError
@@ -126,7 +127,7 @@ def test_units_zones_and_sampling(tmp_path: Path) -> None:
         "2026-07-01 12:00:00,77,1500,ok\n2026-07-01 12:10:00,86,2500,ok\n"
         "2026-07-01 12:20:00,,3500,?\n2026-07-01 13:40:00,59,1000,ok\n", "utf-8",
     )  # fmt: skip
-    source = read_source(berlin, "", "Europe/Berlin")
+    source = read_source(berlin, "", Written("Europe/Berlin"))
     assert (source.reader, source.dated) == ("cooling-operations", True)
     start_s = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
     assert source.series[0].times_s[0] == start_s
@@ -149,7 +150,7 @@ def test_parquet_in_any_zone_and_a_day_keeps_its_time_of_day(tmp_path: Path) -> 
     table = pa.table({"time": pa.array(times, pa.timestamp("us", tz="Asia/Tokyo")),
                       "supply_air_temp_c": [float(h) for h in range(24)]})  # fmt: skip
     parquet.write_table(table, tmp_path / "day.parquet")
-    source = read_source(tmp_path / "day.parquet", "dc-temperatures", "UTC", "CC0-1.0")
+    source = read_source(tmp_path / "day.parquet", "dc-temperatures", Written(), "CC0-1.0")
     assert source.licence == "CC0-1.0"
     days = mixer.grid(1_767_225_600.0, 1_767_225_600.0 + 3 * 86_400, 3_600)
     (column,), how = mixer.laid(source, days, 3_600)
@@ -161,7 +162,10 @@ def test_parquet_in_any_zone_and_a_day_keeps_its_time_of_day(tmp_path: Path) -> 
 @pytest.mark.parametrize(("column", "expected"), [
     ("Inlet_Temperature(°C)", ("inlet_c", "degC")), ("ChilledWaterTemp_F", ("chilled_water_c", "degF")),
     ("Total Power [kW]", ("total_power_kw", "kW")), ("fan speed (rpm)", None), ("comment", None),
-    ("outdoor_humidity_pct", ("outdoor_humidity_pct", "%")), ("pump flow (l/min)", None),
+    ("outdoor_humidity_pct", ("outdoor_humidity_pct", "%")), ("pump flow (l/min)", ("flow_lps", "l/min")),
+    ("Inlet Temp (K)", ("inlet_c", "K")), ("Inlet Humidity (%)", ("humidity_pct", "%")), ("fan_power", None),
+    ("cooling power (MW)", ("cooling_power_kw", "MW")), ("server power kW", ("it_power_kw", "kW")),
+    ("inlet (bananas)", None), ("CPU (0-1)", ("load_pct", "0-1")),
 ])  # fmt: skip
 def test_a_columns_name_says_its_quantity_or_nothing(column: str, expected: object) -> None:
     assert quantity_of(column) == expected
@@ -179,7 +183,7 @@ def test_what_can_not_be_read_names_file_line_and_what_to_do(
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(TableError, match=word):
-        read_source(tmp_path / name, "", "UTC")
+        read_source(tmp_path / name, "", Written())
     done = mix(name, "-o", "out", cwd=tmp_path)
     assert (done.returncode, word in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
