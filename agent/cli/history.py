@@ -91,7 +91,11 @@ def check(config_path: Path, as_json: bool, since: str) -> None:
     found = _with(
         config_path, lambda site, engine: look(engine, (site.id, site.area), since_s, now_s)
     )
-    lines = [*found["problems"], (
+    holes = [
+        f"gap in {h['stream']}: {h['since']} to {h['until']}, {h['dropped']} rows"
+        for h in found["holes"]
+    ]
+    lines = [*found["problems"], *holes, (
         f"{sum(found['rows'].values())} rows, {found['compared']} rollups compared, {found['wrong']} wrong,"
         f" {found['minutes_behind']} minutes to roll up, {found['gaps']} gaps ({found['dropped']} rows)"
     )]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from agent.clock import utc
 from agent.history.db import outside_transactions
 from agent.history.query import bucket, gaps
 from agent.history.retention import used_bytes
@@ -61,6 +62,8 @@ async def check(engine: AsyncEngine, me: Identity, since_s: float, now_s: float)
             "rows": {t.name: await _count(connection, t, me) for t in METADATA.sorted_tables},
             "minutes_behind": sum(t < now_s - MINUTE_S - SETTLE_S for t in waiting),
             "gaps": len(holes), "dropped": sum(g.dropped for g in holes),
+            "holes": [{"stream": g.stream, "since": utc(g.since_s), "until": utc(g.until_s), "dropped": g.dropped}
+                      for g in holes[-MOST_SHOWN:]],
             "bytes": await used_bytes(connection),
         }  # fmt: skip
 

@@ -226,8 +226,12 @@ def test_the_command_line_on_a_site_that_is_being_written(tmp_path: Path, archiv
     with closing(sqlite3.connect(tmp_path / "history.db")) as broken:
         broken.execute("UPDATE rollups_1h SET n = n - 1")
         broken.execute("DELETE FROM rollup_dirty")
+        hole = ("ber1", "hall-a", "telemetry_raw", 1_700_000_000_000, 1_700_000_060_000, 7)
+        broken.execute("INSERT INTO history_gaps VALUES (?, ?, ?, ?, ?, ?)", hole)
         broken.commit()
-    assert run(tmp_path, "check", "-c", site, "--since", "all").returncode == 1
+    found = run(tmp_path, "check", "-c", site, "--since", "all")
+    assert found.returncode == 1
+    assert "gap in telemetry_raw: 2023-11-14T22:13:20.000Z to 2023-11-14T22:14:20.000Z, 7 rows" in found.stdout  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
