@@ -128,16 +128,9 @@ _SPELT = {
 }  # fmt: skip
 # A word that makes another quantity of a name that says where: "inlet humidity", "fan power".
 _OTHER = {
-    "humidity",
-    "power",
-    "flow",
-    "pressure",
-    "energy",
-    "current",
-    "voltage",
-    "status",
-    "alarm",
-}
+    "humidity", "power", "flow", "pressure", "energy", "current", "voltage", "status", "alarm", "deviation", "delta",
+    "difference", "error", "std", "variance", "count", "cost", "limit", "threshold", "target",
+}  # fmt: skip
 # Units that no device speaks: (of which, factor, offset).
 _MORE = {"K": ("degC", 1.0, -273.15), "MW": ("kW", 1_000.0, 0.0), "0-1": ("%", 100.0, 0.0),
          "m3/h": ("l/s", 1 / 3.6, 0.0), "gpm": ("l/s", 0.0630901964, 0.0)}  # fmt: skip

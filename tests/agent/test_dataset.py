@@ -165,6 +165,7 @@ def test_parquet_in_any_zone_and_a_day_keeps_its_time_of_day(tmp_path: Path) -> 
     ("outdoor_humidity_pct", ("outdoor_humidity_pct", "%")), ("pump flow (l/min)", ("flow_lps", "l/min")),
     ("Inlet Temp (K)", ("inlet_c", "K")), ("Inlet Humidity (%)", ("humidity_pct", "%")), ("fan_power", None),
     ("cooling power (MW)", ("cooling_power_kw", "MW")), ("server power kW", ("it_power_kw", "kW")),
+    ("Cooling_Unit_Power_Consumption(kW)", ("cooling_power_kw", "kW")), ("Temperature_Deviation(°C)", None),
     ("inlet (bananas)", None), ("CPU (0-1)", ("load_pct", "0-1")),
 ])  # fmt: skip
 def test_a_columns_name_says_its_quantity_or_nothing(column: str, expected: object) -> None:
