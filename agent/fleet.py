@@ -21,7 +21,7 @@ from agent.clock import utc
 from agent.history.db import DATABASE_ERRORS, make_engine, migrate, one_line
 from agent.history.query import MAX_ROWS, actions
 from agent.history.schema import HALL_LEASE, ROLLUPS_1H, ROLLUPS_1M, SERIES
-from agent.history.store import Identity, mine
+from agent.history.store import Identity, edge, mine
 from agent.mqtt.link import PORTS
 from agent.reports.acts import held_moves, judgements
 from agent.reports.grid import Span
@@ -156,13 +156,7 @@ async def _from_history(
 
 async def _last(connection: AsyncConnection, me: Identity) -> str | None:
     """The last minute that was rolled up, by each point's own newest row."""
-    c = ROLLUPS_1M.c
-    newest = (
-        select(func.max(c.ts))
-        .where(*mine(ROLLUPS_1M, me), c.point == SERIES.c.point)
-        .scalar_subquery()
-    )
-    last = await connection.scalar(select(func.max(newest)).where(*mine(SERIES, me)))
+    last = await connection.scalar(edge(ROLLUPS_1M, me, func.max))
     return None if last is None else utc(last)
 
 

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     and_,
     case,
-    cast,
     func,
     or_,
     select,
@@ -39,7 +38,7 @@ from agent.history.schema import (
     SERIES,
     TELEMETRY_RAW,
 )
-from agent.history.store import Identity, mine
+from agent.history.store import Identity, edge, mine
 
 MAX_ROWS = 100_000
 LONG_S = 48 * HOUR_S  # over a longer time hours are answered by the hour, from the first whole one
@@ -97,7 +96,7 @@ class Gap:
 def bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement[Any]:
     """The start of the step a time falls in, in POSIX seconds."""
     if dialect == "postgresql":
-        return func.floor(func.extract("epoch", ts) / step_s) * step_s
+        return func.floor(_epoch(ts) / step_s) * step_s
     step_ms = max(1, round(step_s * 1000))
     return (type_coerce(ts, BigInteger) // step_ms) * step_ms / 1000.0
 
@@ -105,8 +104,13 @@ def bucket(ts: ColumnElement[Any], step_s: float, dialect: str) -> ColumnElement
 def seconds(ts: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     """A time as POSIX seconds, made by the database: many rows are read."""
     if dialect == "postgresql":
-        return cast(func.extract("epoch", ts), Double)
+        return _epoch(ts)
     return type_coerce(ts, BigInteger) / 1000.0
+
+
+def _epoch(ts: ColumnElement[Any]) -> ColumnElement[Any]:
+    """extract() would count in numeric, which takes longer than all the rest of a query."""
+    return func.date_part("epoch", ts, type_=Double)
 
 
 async def series(
@@ -179,10 +183,9 @@ async def timeline(
 
 async def span(connection: AsyncConnection, me: Identity) -> tuple[float, float] | None:
     """The start of the first rolled-up minute, and the end of the last one."""
-    c = ROLLUPS_1M.c
-    times = select(func.min(c.ts), func.max(c.ts)).where(*mine(ROLLUPS_1M, me))
-    first, last = (await connection.execute(times)).one()
-    return None if first is None else (first, last + MINUTE_S)
+    first = await connection.scalar(edge(ROLLUPS_1M, me, func.min))
+    last = await connection.scalar(edge(ROLLUPS_1M, me, func.max))
+    return None if first is None or last is None else (first, last + MINUTE_S)
 
 
 def _answers(since_s: float, until_s: float, step_s: float | None) -> Table:

@@ -22,6 +22,7 @@ from agent.history.schema import (
     SERIES,
     TELEMETRY_RAW,
 )
+from agent.history.store import edge
 
 Transaction = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 
@@ -79,8 +80,7 @@ async def _oldest_first(
     c = table.c
     known = select(SERIES.c.point).where(SERIES.c.site == site, SERIES.c.area == area)
     mine = [c.site == site, c.area == area]
-    first = select(func.min(c.ts)).where(*mine, c.point == SERIES.c.point).scalar_subquery()
-    oldest = select(func.min(first)).where(SERIES.c.site == site, SERIES.c.area == area)
+    oldest = edge(table, (site, area), func.min)
     done, stretch_s = 0, _FIRST_STRETCH_S
     while True:
         async with transaction() as connection:
