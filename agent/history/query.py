@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agent.history.schema import (
@@ -163,22 +164,30 @@ async def timeline(
     c = table.c
     known = select(SERIES.c.point).where(*mine(SERIES, me), SERIES.c.quantity == quantity)
     dialect = connection.dialect.name
-    at: ColumnElement[Any] = seconds(c.ts, dialect)
-    mean: ColumnElement[Any] = c.mean
-    wanted = select(c.point, at, mean)
+    at: ColumnElement[Any] = seconds(c.ts, dialect).label("at")
+    order: ColumnElement[Any] = c.ts  # in which SQLite has its rows
+    wanted = select(c.point, at, c.mean.label("mean"))
     if step_s != (HOUR_S if table is ROLLUPS_1H else MINUTE_S):  # else each row is its own step
-        at = bucket(c.ts, step_s, dialect).label("at")
+        at = order = bucket(c.ts, step_s, dialect).label("at")
         mean = func.sum(c.mean * c.n) / func.nullif(func.sum(c.n), 0)
-        wanted = select(c.point, at, mean).group_by(c.point, at)
-    found = await connection.execute(
-        wanted.where(
-            *mine(table, me), c.point.in_(known), c.ts >= since_s, c.ts < until_s
-        ).order_by(c.point, c.ts if at.key != "at" else at)
-    )
-    lines: dict[str, list[tuple[float, float | None]]] = {}
-    for point, rows in groupby(_plain(found), itemgetter(0)):
-        lines[point] = [(float(at_s), mean) for _, at_s, mean in rows]
-    return lines
+        wanted = select(c.point, at, mean.label("mean")).group_by(c.point, at)
+    wanted = wanted.where(*mine(table, me), c.point.in_(known), c.ts >= since_s, c.ts < until_s)
+    if dialect == "postgresql":
+        found = _plain(await connection.execute(_by_point(wanted)))
+        return {point: list(zip(times, means, strict=True)) for point, times, means in found}
+    rows = _plain(await connection.execute(wanted.order_by(c.point, order)))
+    return {
+        point: [(float(at_s), mean) for _, at_s, mean in each]
+        for point, each in groupby(rows, itemgetter(0))
+    }
+
+
+def _by_point(wanted: Select[Any]) -> Select[Any]:
+    """A row a point with two arrays in place of a row a value: its driver takes as long for a row of
+    three as for an array of a hundred."""
+    c = wanted.subquery().c
+    in_order = (func.array_agg(aggregate_order_by(column, c.at)) for column in (c.at, c.mean))
+    return select(c.point, *in_order).group_by(c.point).order_by(c.point)
 
 
 async def span(connection: AsyncConnection, me: Identity) -> tuple[float, float] | None:
