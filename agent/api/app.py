@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MOST_BYTES = 65_536
+JSON = "application/json"
 MOST_TELEMETRY_BYTES = 1_048_576
 TITLE = "Skadi"
 ABOUT = """\
@@ -36,7 +37,14 @@ State, history and operations of one Skadi agent. Reading is open on loopback; w
 state takes a bearer token with the role that the operation asks for (viewer < operator <
 engineer). Times are UTC (ISO 8601), numbers carry their unit, null means not known. Raising the
 mode, arming, and clearing the kill switch are refused here: they take an engineer on the host.
-`GET /ws/events` is a WebSocket: see docs/reference.
+Bodies are JSON (`Content-Type: application/json`); every answer that is not 2xx is an Error.
+The contract is version 1 (`schema_version` in `GET /state/overview`): members may be added, none is
+renamed or removed within a version; ignore what you don't know.
+
+`GET /ws/events` is a WebSocket: everything that happens, numbered. `?since=SEQ&boot=NONCE` goes on
+where a connection broke, `&types=kpi,monitor,action` picks some. Frames are JSON: hello {boot, seq,
+oldest, types}, gap {from, to} for what can no longer be given, then events {seq, ts, type, body}.
+Closed with 1008: refused; 1013: too slow; 1001: the agent stops.
 """
 
 
@@ -74,14 +82,18 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads bodies by StrictRequest."""
+    """A route that reads bodies by StrictRequest, and takes none that says it is something else."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            inner = StrictRequest(request.scope, request.receive)
+            kind = inner.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+            if self.body_field is not None and kind != JSON and await inner.body():
+                raise HTTPException(415, f"send JSON, with the header  Content-Type: {JSON}")
+            return await handle(inner)
 
         return strict
 
@@ -188,6 +200,13 @@ async def _failed(request: Request, error: Exception) -> Response:
     return error_response(500, "an error of Skadi's own; the log has it")
 
 
+async def _docs(request: Request) -> Response:
+    from agent.api.docs_page import docs_page
+
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return HTMLResponse(docs_page(request.app.openapi()), headers=headers)
+
+
 def make_app(context: Context | None) -> FastAPI:
     """The application; without a context it only tells its OpenAPI."""
     from agent.api import events as api_events
@@ -198,7 +217,7 @@ def make_app(context: Context | None) -> FastAPI:
 
     app = FastAPI(
         title=TITLE, description=ABOUT, version=context.version if context else "0",
-        redoc_url=None, docs_url="/docs", separate_input_output_schemas=False,
+        redoc_url=None, docs_url=None, separate_input_output_schemas=False,
         exception_handlers={
             StarletteHTTPException: _http_error, RequestValidationError: _bad_request,
             HistoryDown: _history_down, Exception: _failed,
@@ -211,5 +230,6 @@ def make_app(context: Context | None) -> FastAPI:
         api_read.open_router, api_read.router, api_report.router, api_write.router, api_push.router, api_events.router,
     ):  # fmt: skip
         app.include_router(router)
+    app.add_route("/docs", _docs, include_in_schema=False)
     app.add_middleware(Border, state=app.state)
     return app

@@ -4,6 +4,8 @@ Read only. Pages are bounded; what is polled has an ETag, so that an unchanged a
 """
 
 import re
+from collections.abc import Callable
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
@@ -36,6 +38,7 @@ Match = Annotated[str | None, Header(alias="If-None-Match", max_length=512)]
 NOT_CHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "not changed since"}}
 MOST_SERIES = 24
 MOST_SAMPLES = 5_000
+MOST_ACTS = 500
 STEPS = 400  # samples a series has when no step is asked for
 DEFAULT_QUANTITIES = ("total_power_kw", "it_power_kw", "cooling_power_kw", "outdoor_c")
 
@@ -47,15 +50,24 @@ def context_of(request: Request) -> Context:
 
 
 def _tagged(request: Request, match: str | None, make: Any) -> Response:
-    """The answer with its ETag, or 304 where the caller has it."""
+    """What is now, with its ETag, or 304 where the caller has it; made only where it is needed."""
     context = context_of(request)
     # One second is the grain: ages and expiries are told to it.
-    tag = f'"{context.hub.nonce}-{context.hub.version}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if match is not None and tag in re.findall(r'"[^"]*"', match):
+    tag = f"{context.hub.nonce}-{context.hub.version}"
+    return _unless_known(tag, match, lambda: make(context).model_dump_json())
+
+
+def _hashed(match: str | None, shape: BaseModel) -> Response:
+    """What history says, with an ETag of its text, or 304 where the caller has it."""
+    text = shape.model_dump_json()
+    return _unless_known(sha256(text.encode()).hexdigest()[:32], match, lambda: text)
+
+
+def _unless_known(tag: str, match: str | None, text: Callable[[], str]) -> Response:
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+    if match is not None and f'"{tag}"' in re.findall(r'"[^"]*"', match):
         return Response(status_code=304, headers=headers)
-    shape: BaseModel = make(context)
-    return Response(shape.model_dump_json(), media_type="application/json", headers=headers)
+    return Response(text(), media_type="application/json", headers=headers)
 
 
 @router.get("/state/overview", response_model=m.Overview, responses=NOT_CHANGED)
@@ -101,15 +113,16 @@ def _points(
     return m.Points(points=found, next=page[-1] if len(keys) > limit else None)
 
 
-@router.get("/timeline", responses=HISTORY_ERRORS)
+@router.get("/timeline", response_model=m.Timeline, responses=HISTORY_ERRORS | NOT_CHANGED)
 async def timeline(
     request: Request,
     point: Annotated[list[str] | None, Query(max_length=MOST_SERIES)] = None,
     since: When = None,
     until: When = None,
     step_s: Annotated[float | None, Query(ge=1, le=86_400, allow_inf_nan=False)] = None,
-) -> m.Timeline:
-    """Points over time with Skadi's actions beside them; by default the hall's power, one hour."""
+    match: Match = None,
+) -> Response:
+    """Points over time with Skadi's latest 500 acts beside them; by default the hall's power, one hour."""
     context = context_of(request)
     history = history_of(context)
     keys = point if point else _default_points(context)
@@ -123,11 +136,11 @@ async def timeline(
     if (until_s - since_s) / step > MOST_SAMPLES:
         raise HTTPException(422, f"more than {MOST_SAMPLES} samples: take a longer step_s")
     series = [await _series(context, history, k, since_s, until_s, step) for k in keys]
-    acts = await history.actions(since_s, 500, None, ("action", "ending"), until_s)
-    return m.Timeline(
+    acts = await history.actions(since_s, MOST_ACTS, None, ("action", "ending"), until_s)
+    return _hashed(match, m.Timeline(
         since=utc(since_s), until=utc(until_s), step_s=step, series=series,
         annotations=[views.action_entry(a) for a in acts],
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _default_points(context: Context) -> list[str]:
@@ -146,7 +159,7 @@ async def _series(
     )  # fmt: skip
 
 
-@router.get("/actions/log", responses=HISTORY_ERRORS)
+@router.get("/actions/log", response_model=m.ActionPage, responses=HISTORY_ERRORS | NOT_CHANGED)
 async def actions_log(
     request: Request,
     since: When = None,
@@ -155,7 +168,8 @@ async def actions_log(
     ] = None,
     before: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-) -> m.ActionPage:
+    match: Match = None,
+) -> Response:
     """What Skadi did and decided, newest first; by default without what was refused."""
     history = history_of(context_of(request))
     since_s = when_of(since, "since", 0.0)
@@ -163,7 +177,7 @@ async def actions_log(
     found = await history.actions(since_s, limit + 1, _place(before), kinds)
     page = found[:limit]
     last = f"{page[-1].ts_s:.3f}_{page[-1].uid}" if len(found) > limit else None
-    return m.ActionPage(actions=[views.action_entry(a) for a in page], next=last)
+    return _hashed(match, m.ActionPage(actions=[views.action_entry(a) for a in page], next=last))
 
 
 @router.get("/explain", responses={**HISTORY_ERRORS, 404: {"model": m.Error}})

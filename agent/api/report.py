@@ -7,7 +7,7 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 import structlog
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,18 +33,19 @@ class ReportWanted(BaseModel):
     format: Literal["json", "html", "pdf"] = "json"
 
 
+LAST_DAY = ReportWanted()
 REPORT_S = 60.0
 RETRY = {"Retry-After": "10"}
 MEDIA = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
 REPORTS: dict[int | str, dict[str, Any]] = {
-    **HISTORY_ERRORS, **{c: {"model": m.Error} for c in (400, 413, 429)},
+    **HISTORY_ERRORS, **{c: {"model": m.Error} for c in (400, 413, 415, 429)},
     200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/html": {}, "application/pdf": {}}},
 }  # fmt: skip
 
 
 @router.post("/report", response_class=Response, responses=REPORTS)
 @router.post("/report/judges", response_class=Response, responses=REPORTS)
-async def report(request: Request, wanted: ReportWanted) -> Response:
+async def report(request: Request, wanted: Annotated[ReportWanted, Body()] = LAST_DAY) -> Response:
     """What a stretch of time was like: energy, limits, actions, with `charts` to draw. One at a
     time, within a minute: 503 says what to do otherwise."""
     context, state = context_of(request), request.app.state

@@ -7,7 +7,7 @@ which it was: 200 done, 403 refused by a role or a limit, 409 not possible now, 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import APIRouter, Body, Depends, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +37,9 @@ class ModeWanted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     mode: Literal["advisory", "closed_loop"]
+
+
+TEN_DAYS = TrainArguments()
 
 
 async def operate(request: Request, who: Caller, name: str, arguments: dict[str, Any]) -> Any:
@@ -74,7 +77,9 @@ def _route(operation: Operation) -> Callable[..., Awaitable[Any]]:
     async def full(request: Request, who: Who, arguments: Any) -> Any:
         return await operate(request, who, operation.name, arguments.model_dump(exclude_unset=True))
 
-    full.__annotations__["arguments"] = operation.arguments
+    full.__annotations__["arguments"] = Annotated[operation.arguments, Body()]
+    if not any(f.is_required() for f in operation.arguments.model_fields.values()):
+        full.__defaults__ = (operation.arguments(),)  # nothing needs to be said: no body, then
     return full
 
 
@@ -107,7 +112,9 @@ async def actions_apply(request: Request, who: Who, wanted: ApplyArguments) -> A
 
 
 @router.post("/ims/train", response_model=Done)
-async def ims_train(request: Request, who: Who, wanted: TrainArguments) -> Any:
+async def ims_train(
+    request: Request, who: Who, wanted: Annotated[TrainArguments, Body()] = TEN_DAYS
+) -> Any:
     """Begin to train a model from history, in a process of its own. It judges once it is approved."""
     return await operate(request, who, "ims.train", wanted.model_dump(exclude_unset=True))
 

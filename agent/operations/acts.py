@@ -68,7 +68,9 @@ class CommissionArguments(BaseModel):
 class ScenarioArguments(BaseModel):
     """An overlay of the simulated hall, such as add_ai_nodes_row_c."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [
+        {"scenario": "add_ai_nodes_row_c", "action": "start", "duration_s": 300},
+    ]})  # fmt: skip
 
     scenario: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     action: Literal["start", "stop"] = "start"

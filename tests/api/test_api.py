@@ -53,6 +53,25 @@ async def test_an_unchanged_answer_is_304_and_a_changed_one_is_not(hall: House) 
             assert third.status == 200
 
 
+async def test_history_is_304_until_there_is_more_of_it(hall: House) -> None:
+    await hall.minutes(6)
+    span = "since=2026-01-01T00:00:00Z&until=2026-01-01T00:05:00Z"
+    for path in (f"/timeline?{span}", "/actions/log?kind=decision"):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(hall.url + path) as first:
+                known = {"If-None-Match": first.headers["ETag"]}
+                assert len(await first.text()) > 200
+            for _ in range(2):
+                async with session.get(hall.url + path, headers=known) as again:
+                    assert (again.status, await again.read()) == (304, b"")
+    await hall.minutes(6)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(hall.url + "/actions/log?kind=decision", headers=known) as more,
+    ):
+        assert more.status == 200
+
+
 async def test_points_turn_pages_without_loss_or_repeat(hall: House) -> None:
     seen: list[str] = []
     after: str | None = None
@@ -288,6 +307,28 @@ async def test_hostile_bodies_end_in_a_plain_refusal(hall: House) -> None:
                 assert answer.status == status, (raw[:40], await answer.text())
                 assert (await answer.json())["error"]["message"]
     assert hall.agent.control.modes.mode == "closed_loop"
+
+
+async def test_a_body_that_needs_saying_nothing_may_be_missing(hall: House) -> None:
+    status, body = await post(hall, "/ims/train", None, "operator")
+    assert (status, "keeps no models" in body["error"]["message"]) == (409, True)
+    for path in ("/report", "/report/judges"):
+        status, body = await post(hall, path)
+        assert (status, body["site"]) == (200, hall.site.id)
+    status, body = await post(hall, "/mode", None, "operator")
+    assert (status, body["error"]["problems"][0]["where"]) == (422, "body")
+
+
+async def test_what_is_not_called_json_is_told_what_to_call_it(hall: House) -> None:
+    form = {**bearer("operator"), "Content-Type": "application/x-www-form-urlencoded"}  # curl -d
+    async with aiohttp.ClientSession(headers=form) as session:
+        async with session.post(hall.url + "/mode", data=b'{"mode": "advisory"}') as answer:
+            assert answer.status == 415
+            assert "Content-Type: application/json" in (await answer.json())["error"]["message"]
+        assert hall.agent.control.modes.may_act
+        async with session.post(hall.url + "/operations/kill", data=b"{}") as answer:
+            assert answer.status == 200, "what takes no body does not look at one"
+        assert not hall.agent.control.modes.may_act
 
 
 async def test_a_body_without_a_length_is_measured_as_it_comes(hall: House) -> None:

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from agent.api.app import make_app
@@ -58,3 +60,17 @@ def test_skadi_schema_openapi_is_what_is_served() -> None:
         "/actions/log", "/mode", "/demo/scenario", "/healthz", "/readyz", "/metrics",
     } <= paths  # fmt: skip
     assert shown == make_app(None).openapi()
+
+
+async def test_the_page_of_the_api_needs_no_other_host(hall: House) -> None:
+    async with aiohttp.ClientSession() as session, session.get(hall.url + "/docs") as answer:
+        page, policy = await answer.text(), answer.headers["Content-Security-Policy"]
+    assert (answer.status, policy) == (200, "default-src 'none'; style-src 'unsafe-inline'")
+    assert not re.search(r"<script|src=|href=\"(?!#|openapi\.json)|//[a-z]", page)
+    api = make_app(None).openapi()
+    for name in (*api["paths"], *api["components"]["schemas"]):
+        assert f"<code>{name}</code>" in page
+    shown = [json.loads(unescape(t)) for t in re.findall(r"<pre>(.*?)</pre>", page)]
+    assert {"scenario": "add_ai_nodes_row_c", "action": "start", "duration_s": 300} in shown
+    for target in re.findall(r'href="#(\w+)"', page):
+        assert f'id="{target}"' in page
