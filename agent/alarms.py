@@ -1,18 +1,23 @@
-"""The agent's alarms: steps them each monitor cycle, tells changes, keeps shelves over a restart.
+"""The agent's alarms: steps them each monitor cycle, tells changes, keeps them over a restart.
 
-Decides nothing of what is wrong (control.causes) nor of when it calls (control.alarms).
+What stood when a former run ended stands again, acknowledged or shelved as it was, and is told once
+more: so what is over by now also ends where others still have it (retained on MQTT). Decides nothing of what is wrong (control.causes) nor of when it calls (control.alarms).
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from typing import Any
+
+import structlog
 
 from agent.clock import utc
 from agent.core import Agent
 from control import alarms as machine
-from control.alarms import Alarm, State
+from control.alarms import Alarm, Cause, Severity, State
 from control.causes import Facts, causes
 from control.interlocks import under_maintenance
+
+log = structlog.get_logger("skadi")
 
 KEPT = "alarms"
 
@@ -21,10 +26,10 @@ class AlarmDesk:
     """All alarms of one site. `listen` is a listener of the agent."""
 
     def __init__(self, agent: Agent, facts: Callable[[], Facts]) -> None:
-        self.alarms: dict[str, Alarm] = {}
         self._agent = agent
         self._facts = facts
-        self._shelves: dict[str, float] = dict(agent.journal.kept(KEPT) or {})
+        self.alarms = _former(agent.journal.kept(KEPT) or {}, agent.clock.now_s())
+        self._untold: Collection[str] = frozenset(self.alarms)
 
     def listen(self, kind: str, _detail: dict[str, Any]) -> None:
         """A listener of the agent."""
@@ -38,7 +43,8 @@ class AlarmDesk:
         active = frozenset(n for n, a in before.items() if a.state is not State.NORMAL)
         found = causes(agent.layout, snapshot, agent.control, self._facts(), active)
         tags = under_maintenance(agent.site, snapshot, agent.control.trips)
-        self._take(machine.step(before, found, snapshot.now_s, tags))
+        untold, self._untold = self._untold, ()
+        self._take(machine.step(before, found, snapshot.now_s, tags), untold)
 
     def acknowledge(self, name: str) -> str | None:
         """Somebody has seen it; why not, or None."""
@@ -64,40 +70,58 @@ class AlarmDesk:
         if isinstance(result, str):
             return result
         self._take(result)
-        shelves = {n: a.shelved_until_s for n, a in result.items() if a.shelved_until_s is not None}
-        self._agent.memory.keep(KEPT, shelves)
         return None
 
-    def _take(self, after: dict[str, Alarm]) -> None:
-        """Adopt the next alarms and tell those that look different."""
-        for name, until_s in list(self._shelves.items()):  # of a former run
-            if name in after and after[name].state is not State.NORMAL:
-                after[name] = replace(after[name], shelved_until_s=until_s)
-                del self._shelves[name]
+    def _take(self, after: dict[str, Alarm], untold: Collection[str] = ()) -> None:
+        """Adopt the next alarms, tell those that look different, and keep what stands."""
         before, self.alarms = self.alarms, after
-        for name in sorted({*before, *after}):
-            old, new = _look(before.get(name)), _look(after.get(name))
-            if old != new and (alarm := after.get(name) or before.get(name)) is not None:
-                gone = after.get(name) is None
-                self._agent.tell("alarm", alarm_json(alarm) | ({"state": "normal"} if gone else {}))
+        told = [n for n in sorted({*before, *after})
+                if n in untold or _look(before.get(n)) != _look(after.get(n))]  # fmt: skip
+        for name in told:
+            alarm = alarm_json(after.get(name) or before[name])
+            self._agent.tell("alarm", alarm | ({} if name in after else {"state": "normal"}))
+        if told:
+            self._agent.memory.keep(KEPT, {n: _kept(a) for n, a in after.items() if a.shown})
+
+
+def _kept(alarm: Alarm) -> dict[str, Any]:
+    """What is needed to go on with it after a restart."""
+    return {"cause": asdict(alarm.cause), "state": alarm.state.value, "since_s": alarm.since_s,
+            "shelved_until_s": alarm.shelved_until_s}  # fmt: skip
+
+
+def _former(kept: dict[str, Any], now_s: float) -> dict[str, Alarm]:
+    """The alarms of a former run, as if their causes were still there: the next step looks."""
+    found = {}
+    for name, k in kept.items():
+        try:
+            cause = Cause(**k["cause"] | {"severity": Severity(k["cause"]["severity"])})
+            found[name] = Alarm(
+                cause, State(k["state"]), True, now_s, k["since_s"], k["shelved_until_s"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("an alarm of a former run is lost", alarm=name, error=repr(error))
+    return found
 
 
 def _look(alarm: Alarm | None) -> tuple[Any, ...]:
     """What makes two moments of an alarm different to a person."""
     if alarm is None or not alarm.shown:
         return ()
-    return (alarm.state, alarm.cause.severity, alarm.shelved_until_s, alarm.suppressed)
+    return (_state(alarm), alarm.cause.severity, alarm.shelved_until_s)
+
+
+def _state(alarm: Alarm) -> str:
+    """Where it stands, as a person sees it."""
+    if alarm.shelved_until_s is not None:
+        return "shelved"
+    return "suppressed" if alarm.suppressed else alarm.state.value
 
 
 def alarm_json(alarm: Alarm) -> dict[str, Any]:
-    """An alarm for people and topics. `state` as a person sees it."""
-    state = alarm.state.value
-    if alarm.suppressed:
-        state = "suppressed"
-    if alarm.shelved_until_s is not None:
-        state = "shelved"
+    """An alarm for people and topics."""
     return {
-        "id": alarm.id, "state": state, "severity": alarm.cause.severity.name.lower(),
+        "id": alarm.id, "state": _state(alarm), "severity": alarm.cause.severity.name.lower(),
         "since": utc(alarm.since_s), "text": alarm.cause.text, "advice": alarm.cause.advice,
         "calls": alarm.calls,
         "shelved_until": utc(alarm.shelved_until_s) if alarm.shelved_until_s is not None else None,

@@ -77,6 +77,12 @@ class Link:
         """True while the broker has accepted us and has the state of before."""
         return self._up
 
+    @property
+    def retained(self) -> frozenset[str]:
+        """The topics that have a state."""
+        with self._lock:
+            return frozenset(self._retained)
+
     def set_birth(self, status: Mapping[str, object]) -> None:
         """What is said first after every connect."""
         self._birth = strict_json(status)

@@ -106,9 +106,11 @@ class Mirror:
             log.error("no MQTT mirror until restart", reason=str(error), url=self._link.url)
 
     def adopt(self, site: Site) -> None:
-        """Go on with another version of the site; devices it no longer has are forgotten."""
-        for gone in self._site.device.keys() - site.device.keys():
-            self._link.clear_retained(f"device/{gone}/state")
+        """Go on with another version of the site; what it no longer has is forgotten."""
+        for topic in self._link.retained - _topics(site):
+            if topic.startswith(("device/", "row/")):
+                self._link.clear_retained(topic)
+        self._told = {key: look for key, look in self._told.items() if key in site.points}
         self._site = site
         self._templates.clear()
         self._link.set_retained("_agent/info", self._info())
@@ -221,3 +223,12 @@ class Mirror:
                 "devices": {d.id: len(d.points) for d in self._site.devices},
             }
         )
+
+
+def _topics(site: Site) -> set[str]:
+    """The topics of state that a site's devices, points and rows can have."""
+    found = {f"row/{topic_word(row)}/state" for row in site.rows}
+    for device in site.devices:
+        found |= {f"device/{device.id}/{what}" for what in ("state", "health")}
+        found |= {f"device/{device.id}/point/{topic_word(p.id)}" for p in device.points}
+    return found

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,33 @@ async def test_a_point_is_told_when_it_changes(tmp_path: Path, broker: Mosquitto
         (20.0, "good", 1), (20.5, "good", 2), (20.5, "stale", 3),
     ]  # fmt: skip
     assert told[0]["unit"] == "degC"
+
+
+async def test_what_a_reload_takes_away_is_forgotten_by_the_broker(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    mirror = mirror_of(broker.url, tmp_path / "mqtt", per_point=True)
+    site = mirror._site
+    gone, stays = site.device["rack-a01"], next(d for d in site.devices if d.id != "rack-a01")
+    mirror.start()
+    await until(lambda: mirror.connected)
+    mirror.publish_device(gone, [reading(20.0)])
+    mirror.publish_health("rack-a01", {"device": "rack-a01"})
+    mirror.publish_health(stays.id, {"device": stays.id})
+    mirror.publish_row("nowhere", {"state": "nominal"})
+    mirror.publish_alarm("device:rack-a01", {"state": "unacknowledged"})
+    mirror.adopt(replace(site, devices=tuple(d for d in site.devices if d is not gone)))
+    await mirror.stop()
+    async with Listener(broker.port) as heard:
+        await heard.hears("_agent/info", 1)
+        await heard.hears("alarm/device:rack-a01", 1)  # ends by itself, when its cause does
+    left = {m.topic.partition("/hall-a/")[2] for m in heard.messages if m.retained and m.payload}
+    assert left == {
+        "_agent/status",
+        "_agent/info",
+        "alarm/device:rack-a01",
+        f"device/{stays.id}/health",
+    }
 
 
 def speak(mirror: Mirror, clock: VirtualClock, start: int, count: int) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.alarms import AlarmDesk
 from agent.cli import skadi
 from agent.local import LocalDoor
 from agent.polling import DeviceStats
@@ -27,6 +28,7 @@ from control.alarms import (
     step,
     unshelve,
 )
+from control.causes import Facts
 from control.modes import Event
 from control.state import Trip
 from tests.api.make import House, get, hall_site, house, post
@@ -202,7 +204,34 @@ async def test_a_person_acknowledges_and_shelves_over_http(hall: House) -> None:
     body = {"id": "kill", "duration_s": 60.0, "reason": "known"}
     assert (await post(hall, "/operations/alarm.shelve", body, "operator"))[0] == 200
     assert (await post(hall, "/operations/alarm.ack", {"id": "kill"}, "operator"))[0] == 409
-    assert hall.run.journal.kept("alarms") == {"kill": hall.clock.now_s() + 60}
+    assert hall.run.journal.kept("alarms")["kill"]["shelved_until_s"] == hall.clock.now_s() + 60
+
+
+async def test_alarms_go_on_after_a_restart_and_what_is_over_is_told(hall: House) -> None:
+    trips = {"leak": Trip(tripped=True, latched=True), "fire": Trip(tripped=True, latched=True)}
+    hall.agent.control = replace(hall.agent.control, trips=trips)
+    hall.alarms.step()
+    assert hall.alarms.acknowledge("interlock:leak") is None
+    assert hall.alarms.acknowledge("interlock:fire") is None
+    assert hall.alarms.shelve("interlock:fire", 600.0) is None
+
+    hall.agent.control = replace(hall.agent.control, trips={"leak": trips["leak"]})  # meanwhile
+    hall.clock.advance(100.0)
+    told: list[dict[str, Any]] = []
+    hall.agent.listeners.append(lambda kind, d: told.append(d) if kind == "alarm" else None)
+    again = AlarmDesk(hall.agent, lambda: Facts({}, 1))
+    for wait_s in (0.0, 70.0, 600.0):
+        hall.clock.advance(wait_s)
+        again.step()
+    of = {i: [d["state"] for d in told if d["id"] == f"interlock:{i}"] for i in trips}
+    assert of == {"leak": ["acknowledged"], "fire": ["shelved", "normal"]}
+    assert not any(d["calls"] for d in told if d["id"].startswith("interlock:"))
+    assert {"interlock:leak"} == {n for n in hall.run.journal.kept("alarms") if "interlock" in n}
+
+
+async def test_what_can_not_be_read_of_former_alarms_is_left(hall: House) -> None:
+    hall.run.journal.keep("alarms", {"a": 3.0, "b": {"cause": {}}, "c": {"cause": {"severity": 9}}})
+    assert AlarmDesk(hall.agent, lambda: Facts({}, 1)).shown() == []
 
 
 async def test_the_command_line_lists_shelves_and_acknowledges(hall: House, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """When a heartbeat is due, what stops it, and that nothing else may use its way."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +9,7 @@ from config.site import Site, Writable
 from control import interlocks
 from control.case import Case
 from control.guardrails import judge
-from control.heartbeat import beats
+from control.heartbeat import _next, beats
 from control.layout import Layout
 from control.modes import Event, Modes, step
 from control.state import Spent
@@ -61,12 +62,34 @@ def only(found: list[Proposal]) -> Proposal:
     return proposal
 
 
-@pytest.mark.parametrize(("value", "then"), [(0.0, 1.0), (2.0, 3.0), (3.0, 0.0)])
+@pytest.mark.parametrize(("value", "then"), [(0.0, 1.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)])
 def test_it_counts_and_begins_again(value: float, then: float) -> None:
     here = beating(value)
     proposal = only(beats(here, "f1"))
     assert (proposal.changes, proposal.loop) == ((Change(BEAT, value, then),), HEARTBEAT)
     assert isinstance(judge(here, proposal, "f1"), Permit)
+
+
+@pytest.mark.parametrize(("key", "over"), [("pdu-a/inlet_c.A01", 28.1), ("pdu-a/pdu_kw.A01", 12.1)])
+def test_a_crossed_limit_counts_in_the_upper_half(key: str, over: float) -> None:
+    told = []
+    for value in (1.0, 2.0, 3.0):
+        here = beating(value)
+        at = here.layout.index[key]
+        here.snapshot.values[at] = here.snapshot.last[at] = over
+        [change] = only(beats(here, "f1")).changes
+        told.append(change.new)
+    assert told == [2.0, 3.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("room", "counted"),
+    [((0, 1), [0, 1, 0]), ((0, 2), [0, 1, 2, 0]), ((5, 9), [5, 6, 7, 5]), ((0.5, 2.5), [1, 2, 1])],
+)
+def test_each_range_is_counted_through(room: tuple[float, float], counted: list[float]) -> None:
+    band = Writable(min=room[0], max=room[1], max_step=9.0)
+    for old, new in pairwise(counted):
+        assert _next(old, band, crossed=False) == new
 
 
 def test_it_is_due_once_an_interval_and_needs_its_present_value() -> None:
