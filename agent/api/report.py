@@ -4,6 +4,7 @@ Decides that reports never hold up the agent: one at a time, in bounded time, dr
 """
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -68,10 +69,15 @@ async def _report(
     context: Context, since_s: float, until_s: float, now_s: float, form: str
 ) -> Response:
     from agent.reports.gather import report as collect
+    from agent.reports.rehearsal import kept
     from agent.reports.worker import NotDrawn, drawn
 
+    site = context.site
+    runs, wrong = await asyncio.to_thread(kept, Path(site.agent.data_dir))
+    for why in wrong:
+        log.warning("a rehearsal can't be read", reason=why)
     try:
-        found = await collect(history_of(context), context.site, since_s, until_s, now_s)
+        found = await collect(history_of(context), site, since_s, until_s, now_s, runs)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
     if form == "json":

@@ -30,7 +30,8 @@ NOTHING = (
               help="Write JSON; - for stdout.")  # fmt: skip
 @click.option("--rehearsal", "rehearsals", multiple=True, metavar="FILE",
               type=click.Path(path_type=Path),
-              help="What  skadi rehearse --json  (or demo --json) has printed; can be repeated.")  # fmt: skip
+              help="What  skadi rehearse --json  (or demo --json) has printed; can be repeated."
+                   " What lies in DATA_DIR/rehearsals is taken by itself.")  # fmt: skip
 def report(
     config_path: Path, since: str, until: str | None, html_path: Path | None, pdf_path: Path | None,
     json_path: Path | None, rehearsals: tuple[Path, ...],
@@ -39,13 +40,17 @@ def report(
     from agent.clock import WallClock
     from agent.history.service import HistoryDown
     from agent.logs import configure
+    from agent.reports.rehearsal import kept
 
     configure(level="error")
     site = load_site(config_path)
     now_s = WallClock().now_s()
     until_s = moment(until, now_s) if until else now_s
     environ = dict(site_environment(config_path, os.environ))
-    runs = [run for path in rehearsals for run in _runs(path)]
+    runs, wrong = kept(Path(site.agent.data_dir))
+    for why in wrong:
+        click.echo(f"skadi: {why}", err=True)
+    runs += [run for path in rehearsals for run in _runs(path)]
     try:
         found = asyncio.run(_collect(site, environ, moment(since, now_s), until_s, now_s, runs))
     except HistoryDown as error:

@@ -17,6 +17,7 @@ NAMES = {
     "fixed": "as it stands", "baseline": "without Skadi", "pid": "PID", "trim-respond": "trim & respond",
     "best-constant": "best constant", "skadi": "Skadi", "oracle": "oracle",
 }  # fmt: skip
+FOLDER = "rehearsals"  # in data_dir: what stands there is in every report
 SAME = ("plant", "scenario", "seed", "hours")
 
 
@@ -37,7 +38,23 @@ def read_results(path: Path) -> list[dict[str, Any]]:
             {"controller", "wh_per_prompt"} <= r.keys() or "baseline" in r
         ):
             raise ValueError(wrong)
+    try:
+        compare(results)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(wrong) from None
     return results
+
+
+def kept(data_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The results in data_dir/rehearsals/*.json, and what is wrong with other files there."""
+    found: list[dict[str, Any]] = []
+    wrong = []
+    for path in sorted((data_dir / FOLDER).glob("*.json")):
+        try:
+            found += read_results(path)
+        except (OSError, ValueError) as error:
+            wrong.append(f"{path}: {error}; the report goes without it")
+    return found, wrong
 
 
 def compare(results: Sequence[Json]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """What a report says of acts: savings add up over the time moves were held, alarms are counted once."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from agent.reports.acts import alarms, audit, saving, timeline
 from agent.reports.grid import Grid, Span
 from agent.reports.page import rehearsal_page
 from agent.reports.pdf import pdf_of
-from agent.reports.rehearsal import bars, compare, read_results, write_report
+from agent.reports.rehearsal import bars, compare, kept, read_results, write_report
 from tests.api.make import hall_site
 
 H = 3_600.0
@@ -152,7 +153,10 @@ def test_deferred_work_is_charged_from_the_plants_own_account() -> None:
     assert compared["runs"][1]["saving_pct"] == pytest.approx(-10.0)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"controller": "skadi"}', "not json"])
+@pytest.mark.parametrize("text", [
+    "", "[1]", "{}", '{"controller": "skadi"}', "not json", '{"controller": "skadi", "wh_per_prompt": 1}',
+    '{"controller": "skadi", "wh_per_prompt": 1, "total_kwh": []}', '{"baseline": 1, "skadi": 2}',
+])  # fmt: skip
 def test_a_file_that_is_no_rehearsal_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.json"
     file.write_text(text)
@@ -161,6 +165,16 @@ def test_a_file_that_is_no_rehearsal_is_refused(tmp_path: Path, text: str) -> No
             read_results(file)
     else:
         assert read_results(file) == []
+
+
+def test_what_lies_in_the_folder_is_taken_and_what_is_wrong_is_named(tmp_path: Path) -> None:
+    assert kept(tmp_path) == ([], [])
+    folder = tmp_path / "rehearsals"
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(result("fixed", 10.0)))
+    (folder / "b.json").write_text("{}")
+    found, [wrong] = kept(tmp_path)
+    assert ([r["controller"] for r in found], "b.json: not a result" in wrong) == (["fixed"], True)
 
 
 def test_rehearsals_become_a_file_of_their_own(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """POST /report never holds up the agent: another process draws, in bounded time, one at a time."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,24 @@ async def test_pages_are_drawn_by_another_process(hall: House, form: str, begins
         body = await answer.read()
     assert (answer.status, answer.content_type) == (200, api_report.MEDIA[form].split(";")[0])
     assert body.startswith(begins)
+
+
+async def test_rehearsals_that_are_kept_stand_in_it(hall: House) -> None:
+    folder = Path(hall.site.agent.data_dir) / "rehearsals"
+    folder.mkdir()
+    for controller in ("fixed", "oracle"):
+        account = {
+            "controller": controller,
+            "wh_per_prompt": 1.0,
+            "total_kwh": 1.0,
+            "prompts": 1000.0,
+        }
+        (folder / f"{controller}.json").write_text(json.dumps(account))
+    (folder / "broken.json").write_text("{")
+    status, body = await post(hall, "/report/judges", {})
+    assert status == 200
+    assert [r["controller"] for r in body["rehearsal"]["runs"]] == ["fixed", "oracle"]
+    assert [c["id"] for c in body["charts"] if c["kind"] == "bars"] == ["rehearsal"]
 
 
 async def test_a_report_that_cant_be_drawn_is_a_clean_error(
