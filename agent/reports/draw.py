@@ -9,12 +9,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.clock import parse_utc
+
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 10.0, 12.0, 22.0
 COLOURS = ("#0b6e99", "#b4540a", "#5b7f2b", "#7a4b9a", "#a11d33", "#555555")
 INK, SOFT, GRID, LIMIT, BAND = "#1d2733", "#5c6b7a", "#e6ebef", "#a11d33", "#e4f0f5"
-LABEL_EVERY = 78.0  # of the width there is one time label
+LABEL_EVERY = 78.0  # of the width there is one time label at most
+ROUND = (
+    1,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    180,
+    240,
+    360,
+    720,
+    1440,
+    2880,
+    10_080,
+    43_200,
+)  # minutes between
 NEAR_SHARE = 2.5  # a limit further off than so many times the range of the values is left out
-STATED = 0.18  # what a bar needs of the height to have its number in it
+STATED = 0.1  # what a bar needs of the height to have its number in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +77,10 @@ def draw(chart: dict[str, Any], width: float, height: float) -> list[Shape]:
         return list(_bars(chart, width, height))
     frame = Frame(width, height, *_range(known, chart))
     shapes = [*_band(chart, frame), *_scale(frame), *_times(chart, frame), *_limit(chart, frame)]
+    above = len(chart["series"]) if chart["band"] else 1
     for series, colour in zip(chart["series"], COLOURS, strict=False):
-        shapes += _lines(series["values"], colour, frame)
+        above = max(above - 1, 0)  # setpoints are often equal: those below are wider
+        shapes += _lines(series["values"], colour, frame, 1.6 + 1.8 * above)
     return [*shapes, *_marks(chart, frame)]
 
 
@@ -122,14 +143,17 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _times(chart: dict[str, Any], frame: Frame) -> Iterator[Shape]:
+    """Labels at round times: hours, and the date at midnight. First and last where none is round."""
     times: list[str] = chart["x"]["values"]
-    labels = min(max(2, int(frame.width // LABEL_EVERY)), len(times))
-    one_day = times[0][:10] == times[-1][:10]
-    for k in range(labels):
-        i = round(k * (len(times) - 1) / max(labels - 1, 1))
-        anchor = "start" if k == 0 else "end" if i == len(times) - 1 else "middle"
-        label = times[i][11:16] if one_day else times[i][5:16].replace("T", " ")
-        yield _text(frame.x(i, len(times)), frame.height - 7, label, anchor)
+    minutes = [int((parse_utc(t) or 0.0) // 60) for t in times]
+    most = max(2, int(frame.width // LABEL_EVERY))
+    every = next((m for m in ROUND if minutes[-1] - minutes[0] <= m * most), ROUND[-1])
+    places = [i for i, m in enumerate(minutes) if (m // every != minutes[i - 1] // every if i else m % every == 0)]  # fmt: skip
+    for i in places or (0, len(times) - 1):
+        x = frame.x(i, len(times))
+        anchor = "start" if x < LEFT + 14 else "end" if x > frame.width - RIGHT - 14 else "middle"
+        label = times[i][5:10] if minutes[i] % 1440 < min(every, 60) and i else times[i][11:16]
+        yield _text(x, frame.height - 7, label if every < 1440 else times[i][5:10], anchor)
 
 
 def _band(chart: dict[str, Any], frame: Frame) -> Iterator[Shape]:
@@ -151,7 +175,9 @@ def _limit(chart: dict[str, Any], frame: Frame) -> Iterator[Shape]:
     yield _text(right, y - 4, f"limit {limit:g}", "end", LIMIT)
 
 
-def _lines(values: Sequence[float | None], colour: str, frame: Frame) -> Iterator[Shape]:
+def _lines(
+    values: Sequence[float | None], colour: str, frame: Frame, width: float
+) -> Iterator[Shape]:
     """A line that is lifted over every hole; a lone value is a dot."""
     run: list[tuple[float, float]] = []
     for i, value in enumerate([*values, None]):
@@ -159,7 +185,7 @@ def _lines(values: Sequence[float | None], colour: str, frame: Frame) -> Iterato
             run.append((frame.x(i, len(values)), frame.y(value)))
         elif run:
             x, y = run[-1]
-            yield Shape(tuple(run) if len(run) > 1 else ((x, y), (x + 0.1, y)), colour, 1.6)
+            yield Shape(tuple(run) if len(run) > 1 else ((x, y), (x + 0.1, y)), colour, width)
             run = []
 
 

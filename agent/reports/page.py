@@ -278,7 +278,7 @@ def _timeline(r: Json) -> list[Block]:
     shown = sorted([*first, *(rest if len(first) < MOST_ROWS else [])], key=lambda a: str(a["ts"]))
     rows = tuple(
         (_when(a["ts"], 5), f"{a['loop']}: {a['move']}", a["scope"] or "", _cut((a["reason"] or "").split(", expected")[0], 90),
-         number(a["predicted_kw"] or None, 2, True), number(a["realised_kw"], 2, True), _cut(a["outcome"], 40))
+         number(a["predicted_kw"] or None, 2, True), number(a["realised_kw"], 2, True), _cut(a["outcome"], 40) or NOTHING)
         for a in shown
     )  # fmt: skip
     left = (
@@ -334,7 +334,7 @@ def _audit(r: Json) -> list[Block]:
 
 
 def _rests(r: Json) -> list[Block]:
-    rows = tuple((name, t["source"], f"{number(t['known_pct'], 1)} %", number(t["kwh"], 1))
+    rows = tuple(("IT" if name == "it" else name, t["source"], f"{number(t['known_pct'], 1)} %", number(t["kwh"], 1))
                  for name, t in r["energy"]["terms"].items())  # fmt: skip
     outdoor = r["kpi"]["outdoor_c"]["value"]
     note = (f"Interval: {r['energy']['interval']}; it is the scatter of the hours, not the accuracy of the"
