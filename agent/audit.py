@@ -18,10 +18,19 @@ from drivers.gate import JournalError
 
 def read_entries(path: Path, since_seq: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
     """The log from `since_seq` (exclusive), oldest first. Raises JournalError."""
-    sql = "SELECT seq, at_s, kind, body FROM entry WHERE seq > ? ORDER BY seq LIMIT ?"
+    return _entries(path, "seq > ? ORDER BY seq LIMIT ?", since_seq, limit)
+
+
+def read_latest(path: Path, since_s: float, limit: int) -> list[dict[str, Any]]:
+    """The last `limit` entries since a time, oldest first. Raises JournalError."""
+    return _entries(path, "at_s >= ? ORDER BY seq DESC LIMIT ?", since_s, limit)[::-1]
+
+
+def _entries(path: Path, which: str, *values: float) -> list[dict[str, Any]]:
+    sql = f"SELECT seq, at_s, kind, body FROM entry WHERE {which}"
     try:
         with _connect(path) as db:
-            rows = db.execute(sql, (since_seq, limit)).fetchall()
+            rows = db.execute(sql, values).fetchall()
         return [{"seq": s, "at_s": t, "kind": k, **json.loads(b)} for s, t, k, b in rows]
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise JournalError(f"{path}: {error}: try  skadi audit verify") from error

@@ -15,23 +15,24 @@ from control.types import Change, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One named move: the quantities it changes and the sizes it may take, in their unit."""
+    """One named move: the quantities it changes, the sizes it may take, in their unit, and what it
+    is called downwards and upwards."""
 
     name: str
     quantities: tuple[str, ...]
     sizes: tuple[float, ...]
-    text: str
+    text: tuple[str, str]
 
 
 MOVES: dict[str, Move] = {
     m.name: m
     for m in (
         Move("supply_air", ("supply_air_setpoint_c", "zone_setpoint_c", "chilled_water_setpoint_c"),
-             (0.5, 1.0, -0.5, -1.0), "warmer or colder air, and the water behind it"),
-        Move("fan", ("fan_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), "slower or faster fans"),
-        Move("pump", ("pump_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), "slower or faster pumps"),
-        Move("traffic_shift", ("traffic_share_pct",), (10.0, 25.0), "work to other rows, % of its share"),
-        Move("batching", ("batch_window_ms",), (5.0, 10.0, 20.0, 40.0, -5.0, -10.0, -20.0, -40.0), "a longer or shorter batching window"),
+             (0.5, 1.0, -0.5, -1.0), ("colder air, and the water behind it", "warmer air, and the water behind it")),
+        Move("fan", ("fan_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), ("slower fans", "faster fans")),
+        Move("pump", ("pump_rpm_pct",), (-3.0, -5.0, 3.0, 5.0), ("slower pumps", "faster pumps")),
+        Move("traffic_shift", ("traffic_share_pct",), (10.0, 25.0), ("work to other rows", "work from other rows")),
+        Move("batching", ("batch_window_ms",), (5.0, 10.0, 20.0, 40.0, -5.0, -10.0, -20.0, -40.0), ("a shorter batching window", "a longer batching window")),
     )
 }  # fmt: skip
 

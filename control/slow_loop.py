@@ -301,8 +301,9 @@ def proposal(view: View, candidate: Candidate, cycle: str) -> Proposal:
     """A candidate as a proposal with its reason."""
     knob, effect = candidate.knob, candidate.effect
     first = candidate.changes[0]
+    what = MOVES[knob.move].text[first.old is not None and first.new > first.old]
     reason = (
-        f"{MOVES[knob.move].text} in {knob.scope}: {first.old:g} -> {first.new:g}"
+        f"{what} in {knob.scope}: {first.old:g} -> {first.new:g}"
         f" {view.case.point(first.point).unit}, expected {effect.total_power_kw:+.2f}"
         f" ± {effect.total_power_sigma_kw:.2f} kW, inlet {effect.inlet_c:+.2f} K"
     )

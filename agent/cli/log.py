@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from agent.audit import read_entries
+from agent.audit import read_entries, read_latest
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import config_option, json_option
 from config.loader import load_site, site_environment
@@ -22,15 +22,14 @@ KINDS = {"actions": ("action", "ending", "judged"), "alarms": ("alarm",)}
 @config_option
 @json_option
 @click.argument("what", type=click.Choice(["events", "actions", "alarms"]), default="events")
-@click.option(
-    "--since", help="events: only after this number; otherwise a time, as 2026-01-31T12:00Z."
-)
+@click.option("--since", help="90m, 24h, 7d, or a time like 2026-01-31T12:00:00Z; events: also a number,"
+              " for those after it.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True)
 @click.option("--refused", is_flag=True, help="actions: what was proposed and denied, too.")
 def log(
     config_path: Path, as_json: bool, what: str, since: str | None, limit: int, refused: bool
 ) -> None:
-    """What happened, the oldest first: events (the journal), actions or alarms (history)."""
+    """What happened, the latest last: events (the journal), actions or alarms (history)."""
     if what == "events":
         _events(config_path, as_json, since, limit)
     else:
@@ -40,12 +39,16 @@ def log(
 
 def _events(config_path: Path, as_json: bool, since: str | None, limit: int) -> None:
     path = Path(load_site(config_path).agent.data_dir) / "journal.db"
-    if since is not None and not (since.isascii() and since.isdigit() and len(since) < 19):
-        fail(f"--since {since!r}: for events, give a sequence number", Exit.USAGE)
+    after = (
+        int(since) if since and since.isascii() and since.isdigit() and len(since) < 19 else None
+    )
+    since_s = 0.0 if since is None or after is not None else _moment(since)
     if not path.exists():
         fail(f"{path} does not exist; has the agent run?")
     try:
-        entries = read_entries(path, int(since or 0), limit)
+        entries = (
+            read_latest(path, since_s, limit) if after is None else read_entries(path, after, limit)
+        )
     except JournalError as error:
         fail(str(error))
     if as_json:
@@ -58,6 +61,13 @@ def _events(config_path: Path, as_json: bool, since: str | None, limit: int) -> 
         click.echo(f"{e['seq']:6} {utc(e['at_s'])[:19]}Z {e['kind']:10} {' '.join(rest)}")
 
 
+def _moment(text: str) -> float:
+    from agent.cli.report import moment
+    from agent.clock import WallClock
+
+    return moment(text, WallClock().now_s())
+
+
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -65,14 +75,11 @@ def _shown(value: Any) -> str:
 def _records(
     config_path: Path, as_json: bool, since: str | None, limit: int, kinds: Sequence[str]
 ) -> None:
-    from agent.clock import parse_utc
     from agent.history.service import HistoryDown
     from agent.logs import configure
 
     configure(level="error")
-    since_s = 0.0 if since is None else parse_utc(since)
-    if since_s is None:
-        fail(f"--since {since!r}: write it like 2026-01-31T12:00:00Z", Exit.USAGE)
+    since_s = 0.0 if since is None else _moment(since)
     try:
         found = asyncio.run(_read(config_path, since_s, limit, kinds))
     except HistoryDown as error:

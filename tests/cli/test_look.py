@@ -13,6 +13,7 @@ import pytest
 
 from agent.cli import COMMANDS, skadi
 from agent.cli.man import page
+from agent.clock import utc
 from agent.local import LocalDoor
 from agent.screen.local import fill
 from agent.screen.view import View
@@ -109,7 +110,18 @@ async def test_the_logs_name_acts_that_explain_explains(terminal: Terminal) -> N
     assert await terminal.says("log", "alarms", "--json") == "[]\n"
     events = json.loads(await terminal.says("log", "events", "--json"))
     assert {"intent", "outcome"} <= {e["kind"] for e in events}
-    assert "sequence number" in await terminal.says("log", "--since", "noon", code=2)
+    last = json.loads(await terminal.says("log", "--limit", "3", "--json"))
+    assert [e["seq"] for e in last] == [e["seq"] for e in events[-3:]]
+    [after] = json.loads(await terminal.says("log", "--since", str(last[1]["seq"]), "--json"))
+    assert after == last[2]
+    at_s = events[-1]["at_s"]
+    late = json.loads(await terminal.says("log", "--since", utc(at_s), "--json"))
+    assert late == [e for e in events if e["at_s"] >= at_s] != events
+    for what in ("events", "actions"):
+        assert await terminal.says("log", what, "--since", "2026-12-31T00:00:00Z") in (
+            "", "nothing of the kind is in history\n"
+        )  # fmt: skip
+        assert "write 90m" in await terminal.says("log", what, "--since", "noon", code=2)
 
 
 async def test_silence_is_told_from_a_refusal(terminal: Terminal, tmp_path: Path) -> None:
