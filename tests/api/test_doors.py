@@ -262,6 +262,18 @@ async def test_no_operation_is_done_without_its_role(hall: House) -> None:
             assert hall.agent.control == before
 
 
+async def test_the_other_paths_are_as_guarded(hall: House) -> None:
+    before = hall.agent.control
+    for path in sorted(ALSO_AT):
+        name = "mode.lower" if path == "/mode" else path[1:].replace("/", ".")
+        arguments = next(c.arguments for c in CASES if c.name == name)
+        body = {"mode": "advisory"} if path == "/mode" else arguments or None
+        for role, code in (("", 401), ("viewer", 403)):
+            assert (await post(hall, path, body, role))[0] == code, (path, role)
+        assert hall.agent.control == before
+        assert hall.audit()[-1] | {"operation": name, "ok": False} == hall.audit()[-1]
+
+
 async def test_wrong_turns_name_the_way_out(hall: House) -> None:
     wrong = {"Authorization": "Bearer nobody-0123456789abcdef"}
     async with aiohttp.ClientSession() as session:
