@@ -13,7 +13,7 @@ from config.quantities import SAFE_DIRECTION, WORK
 from config.site import Point, Writable
 from control import interlocks, units
 from control.case import Case as Case
-from control.layout import Positions
+from control.evidence import inlets_of, pushed_alone, rows_of
 from control.modes import may_write
 from control.state import NEVER, PROTECTIVE
 from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Verdict
@@ -96,23 +96,14 @@ def _fresh(case: Case, proposal: Proposal) -> str | None:
     for change in proposal.changes:
         if case.snapshot.value(change.point) is None:
             return f"{change.point} has no good reading"
-    for row in _rows(case, proposal) or (None,):
-        places = _inlets(case, row)
-        inlets = case.snapshot.take(places)
+    for row in rows_of(case, proposal) or (None,):
+        inlets = case.snapshot.take(inlets_of(case, row))
         where, blind = f"row {row}" if row else "hall", int(np.isnan(inlets).sum())
         if blind > BLIND_SHARE * len(inlets):
             return f"{where}: {blind} of {len(inlets)} inlets have no good reading"
-        if len(inlets) and np.isnan(inlets[~case.layout.pushed[places]]).all():
-            return f"{where}: every good inlet is pushed; one that is polled must bear it out"
         if not len(inlets) and any(p.quantity not in WORK for _, p, _ in _each(case, proposal)):
             return f"{where}: no inlet is measured"
     return None
-
-
-def _inlets(case: Case, row: str | None) -> Positions:
-    """The inlets of a row; the hall's where there is no row, or none is measured in it."""
-    mine = case.layout.row_inlets[case.layout.rows.index(row)] if row else case.layout.inlets
-    return mine if len(mine) else case.layout.inlets
 
 
 def _direction(case: Case, proposal: Proposal) -> str | None:
@@ -179,7 +170,7 @@ def _at_once(case: Case, proposal: Proposal) -> str | None:
 def _predicted(case: Case, proposal: Proposal) -> str | None:
     """What the move is expected to do, at the bad end of its uncertainty, keeps the limits."""
     limits, effect = case.layout.site.limits, proposal.effect
-    where = [_inlets(case, row) for row in _rows(case, proposal) or (None,)]
+    where = [inlets_of(case, row) for row in rows_of(case, proposal) or (None,)]
     worst_c = float(np.fmax.reduce(case.snapshot.take(np.concatenate(where)), initial=-np.inf))
     predicted_c = worst_c + effect.inlet_c + 2.0 * effect.inlet_sigma_k
     if not predicted_c <= limits.inlet_max_c - INLET_MARGIN_K:
@@ -193,10 +184,6 @@ def _predicted(case: Case, proposal: Proposal) -> str | None:
                 f"p95 {worst_ms:.0f} -> {predicted_ms:.0f} ms, limit {limits.latency_p95_max_ms:g}"
             )
     return None
-
-
-def _rows(case: Case, proposal: Proposal) -> tuple[str, ...]:
-    return tuple(sorted({p.row for _, p, _ in _each(case, proposal) if p.row}))
 
 
 def _rack_power(case: Case, proposal: Proposal) -> str | None:
@@ -217,7 +204,7 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
     """Nothing where operation is already far from what it was trained on."""
     if case.tau_persist is None or proposal.loop == "fast":
         return None
-    for row in _rows(case, proposal) or case.layout.rows:
+    for row in rows_of(case, proposal) or case.layout.rows:
         finding = case.state.findings.get(f"row:{row}")
         if finding is None or finding.state == "unknown":
             return f"row {row}: the monitor does not know its state"
@@ -248,6 +235,7 @@ RULES: tuple[tuple[str, Rule, bool], ...] = (
     ("interlock", _interlocks, False),
     ("unit", _unit, False),
     ("freshness", _fresh, RISK),
+    ("evidence", pushed_alone, RISK),
     ("direction", _direction, RISK),
     ("envelope", _envelope, False),
     ("step", _step, False),

@@ -145,6 +145,16 @@ def one_polled() -> Site:
     return replace(SITE, devices=(*others, polled, gate))
 
 
+def told(quantity: str, *read: str) -> Site:
+    """The site with a quantity's points pushed by a gate, but for those that are read."""
+    gone = [p for p in SITE.points.values() if p.quantity == quantity and p.key not in read]
+    rest = tuple(
+        replace(d, points=tuple(p for p in d.points if p not in gone)) for d in SITE.devices
+    )
+    gate = Device(id="gate", protocol="push", points=tuple(replace(p, device="gate") for p in gone))
+    return replace(SITE, devices=(*rest, gate))
+
+
 def unit(**more: Any) -> Site:
     return replace(SITE, units=(Unit("crac-a1", **more),))
 
@@ -215,10 +225,18 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
     "own point unread": ("freshness", f"{SUPPLY} has no good reading", move(), At({SUPPLY: None})),
     "blind row": ("freshness", "row A: 2 of 4 inlets have no good reading", move(), At(DARK_A1)),
     "blind hall": ("freshness", "hall: 4 of 8 inlets", move(PUMP, 88.0), At(inlets(None, "a1", "b1"))),
-    "only pushed": ("freshness", "row A: every good inlet is pushed", move(), At(site=pushed("a1", "a2"))),
-    "the polled one dark": ("freshness", "one that is polled must bear it out", move(),
+    "only pushed": ("evidence", "row A: every good inlet is pushed", move(), At(site=pushed("a1", "a2"))),
+    "the polled one dark": ("evidence", "one that is polled must bear it out", move(),
         At({"rack-a1/inlet1": None}, site=one_polled())),
     "no inlets at all": ("freshness", "row A: no inlet is measured", move(), At(site=no_inlets())),
+    "p95 pushed alone": ("evidence", "every good p95 is pushed", move("router/batch", 60.0),
+        At(site=told("latency_p95_ms"))),
+    "p95 pushed alone, for a move that costs some": ("evidence", "every good p95 is pushed",
+        move(effect=Effect(latency_ms=1.0)), At(site=told("latency_p95_ms"))),
+    "the polled p95 dark": ("evidence", "one that is polled must bear it out", move("router/batch", 60.0),
+        At({"vllm-a/p95": None}, site=told("latency_p95_ms", "vllm-a/p95"))),
+    "rack power pushed alone": ("evidence", "row A: every good rack power is pushed", move(SHARE_A, 60.0),
+        At(site=told("pdu_kw", "rack-b1/power"))),
     "protective towards risk": ("direction", "safe direction only",
         move(new=19.5, kind=Kind.PROTECTIVE), At()),
     "protective, half of it": ("direction", "safe direction only",
@@ -293,6 +311,11 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
         site=replace(limits(unit_loss_s=0.0), units=unit(local="bms-in/leak").units))),
     "a quarter blind": (move(), At({"rack-a1/inlet1": None})),
     "a polled one bears it out": (move(), At(site=pushed("a1"))),
+    "a polled p95 bears it out": (move("router/batch", 60.0), At(site=told("latency_p95_ms", "vllm-a/p95"))),
+    "p95 pushed alone, and not felt": (move(), At(site=told("latency_p95_ms"))),
+    "no p95 at all": (move("router/batch", 60.0), At({"vllm-a/p95": None, "vllm-b/p95": None})),
+    "a polled rack bears it out": (move(SHARE_A, 60.0), At(site=told("pdu_kw", "rack-a1/power"))),
+    "rack power pushed alone, batching": (move("router/batch", 60.0), At(site=told("pdu_kw"))),
     "the hall bears it out": (move(), At(site=no_row_inlets("a"))),
     "work without inlets": (move(SHARE_A, 40.0), At(site=no_inlets())),
     "colder while blind": (COLDER, At({SUPPLY: None, **inlets(None, "a1", "a2")})),

@@ -95,7 +95,7 @@ def make_site(
         points.append(_sensor(name, "power", "pdu_kw", row, name))
         devices.append(Device(id=name, protocol="snmp", points=tuple(points)))
     latency = tuple(_sensor(f"vllm-{r.lower()}", "p95", "latency_p95_ms", r, None) for r in ROWS)
-    devices += [Device(id=p.device, protocol="push", points=(p,)) for p in latency]
+    devices += [Device(id=p.device, protocol="prometheus", points=(p,)) for p in latency]
     leak = Point("bms-in/leak", "bms-in", "leak", "state", "", NamedAddress("leak"), "bms-in")
     devices.append(Device(id="bms-in", protocol="push", points=(leak,)))
     return Site(

@@ -1,0 +1,52 @@
+"""What a move towards risk rests on: never on readings alone that others push to us.
+
+Decides which inlets speak for a move, and whether among inlets, latency and rack power that are good
+there is one that we have read ourselves. Pure.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config.quantities import WORK
+from control.case import Case
+from control.layout import Positions
+from control.types import Proposal
+
+ALONE = "is pushed; one that is polled must bear it out"
+
+
+def rows_of(case: Case, proposal: Proposal) -> tuple[str, ...]:
+    """The rows whose points a proposal changes, sorted."""
+    rows = {case.point(c.point).row for c in proposal.changes}
+    return tuple(sorted(r for r in rows if r))
+
+
+def inlets_of(case: Case, row: str | None) -> Positions:
+    """The inlets of a row; the hall's where there is no row, or none is measured in it."""
+    mine = case.layout.row_inlets[case.layout.rows.index(row)] if row else case.layout.inlets
+    return mine if len(mine) else case.layout.inlets
+
+
+def pushed_alone(case: Case, proposal: Proposal) -> str | None:
+    """Which evidence of a proposal is pushed only, or None."""
+    layout, values = case.layout, case.snapshot.values
+    polled = np.where(layout.pushed, np.nan, values)
+    for row in rows_of(case, proposal) or (None,):
+        places = inlets_of(case, row)
+        if _lost(values[places], polled[places]):
+            return f"{f'row {row}' if row else 'hall'}: every good inlet {ALONE}"
+    points = [case.point(c.point) for c in proposal.changes]
+    felt = not proposal.effect.latency_ms <= 0 or any(p.quantity in WORK for p in points)
+    if felt and _lost(values[layout.latency], polled[layout.latency]):
+        return f"every good p95 {ALONE}"
+    kw, polled_kw = layout.rack_kw.mean(values), layout.rack_kw.mean(polled)
+    for row in sorted({p.row for p in points if p.quantity == "traffic_share_pct" and p.row}):
+        mine = layout.row_racks(row)
+        if _lost(kw[mine], polled_kw[mine]):
+            return f"row {row}: every good rack power {ALONE}"
+    return None
+
+
+def _lost(known: NDArray[np.float64], polled: NDArray[np.float64]) -> bool:
+    """True when something is known, and none of it by polling."""
+    return not np.isnan(known).all() and bool(np.isnan(polled).all())
