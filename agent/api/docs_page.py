@@ -54,9 +54,14 @@ def _operation(method: str, path: str, operation: Json, api: Json) -> Iterator[s
         shape = _shape(body["schema"], api)
         yield f"<p>Body: {_kind(body['schema'])}, for example</p>"
         yield f"<pre>{escape(json.dumps(_example(shape, api), ensure_ascii=False))}</pre>"
-    told = (f"{code} {_kind(next(iter(r.get('content', {}).values()), {}).get('schema', {}))}"
-            for code, r in operation["responses"].items())  # fmt: skip
+    told = (
+        f"{code} {_answered(r.get('content', {}))}" for code, r in operation["responses"].items()
+    )
     yield f"<p>Answers: {', '.join(told)}</p>"
+
+
+def _answered(content: Json) -> str:
+    return " or ".join(_kind(c.get("schema", {})) or escape(kind) for kind, c in content.items())
 
 
 def _fields(shape: Json) -> str:
