@@ -26,7 +26,9 @@ WRONG_H = 0.75  # how long it takes to see that a level is dear, and to leave it
 SURE, SWITCHBACK_S = 1.0, 24 * 3600.0  # a saving of fewer sigmas is looked at again after so long
 WEEK_S = 7 * 86_400.0
 WARMER_K = (0.5, 1.0, 2.0, 4.0)
-BEYOND = 0.2  # of its range: how far beyond what was seen a target may be
+# Of its range: how far beyond what was seen at rest a target may be; as far as what was seen is wide,
+# within these. Who has seen half a kelvin does not know what three will do.
+BEYOND = (0.08, 0.2)
 EXPLORING_MOST, EXPLORING_FREE_S = 0.02, 6 * 3600.0  # of the time, and at first: 4 % in two weeks
 STEPS = 52  # levels weighed over a family's range, at least a quarter of a kelvin apart
 ARRIVED = 0.06  # of its range: a target this near is reached; until then it stands
@@ -143,9 +145,16 @@ def _bearable(chart: Chart, c: Choice, most: F64, high: F64) -> bool:
 
 
 def _tried(chart: Chart) -> tuple[F64, F64]:
-    """The levels that were seen, and a little beyond: further only when that has shown itself."""
-    beyond = BEYOND * np.array([f.span for f in chart.families])
-    return chart.seen.levels.min(axis=0) - beyond, chart.seen.levels.max(axis=0) + beyond
+    """The levels that were seen at rest, and a little beyond: further only when that has shown itself,
+    and nothing new while what was done last has not settled."""
+    seen = chart.seen.levels[chart.seen.rough <= SETTLED]
+    if not len(seen):
+        return chart.baseline, chart.baseline
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    spans = np.array([f.span for f in chart.families])
+    beyond = np.clip(high - low, BEYOND[0] * spans, BEYOND[1] * spans)
+    beyond = beyond if chart.seen.rough[-1] <= SETTLED else 0.0 * spans
+    return low - beyond, high + beyond
 
 
 def _under_way(chart: Chart, optimism: float) -> bool:

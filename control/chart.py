@@ -216,7 +216,8 @@ def rise_k(chart: Chart, places: F64, air: F64) -> F64:
     with np.errstate(invalid="ignore"):
         rise = np.fmax.reduce(alike, axis=0, initial=-np.inf) - over
     unknown = UNKNOWN_K * max(0.0, 1.0 - (chart.at_s - chart.since_s) / DAY_S)
-    likely: F64 = np.maximum(np.nan_to_num(rise, neginf=0.0), 0.0) + unknown
+    # Peaks are of single looks: what inlets flicker by themselves is in them.
+    likely: F64 = np.maximum(np.nan_to_num(rise, neginf=0.0), chart.flicker_k) + unknown
     return likely
 
 

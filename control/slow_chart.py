@@ -26,8 +26,8 @@ F64 = NDArray[np.float64]
 
 STEERED = (*AIR_KNOBS, "chilled_water_setpoint_c", "fan_rpm_pct", "pump_rpm_pct")
 FAMILIES_MOST = 3  # with more kinds, halls are steered by control.slow_loop's physics
-MARGIN_K = 0.6  # of worst inlets to their limit, beside what they may still rise and what
-# they flicker: the fast loop answers half a kelvin below the limit
+MARGIN_K = 0.6  # of worst inlets to their limit, beside what they may still rise: the fast loop
+# answers half a kelvin below the limit
 SLOWLY_K = 0.1  # near the limit steps are this small: a steep rise is trouble to the fast loop
 URGENT_K = 0.3  # this much too warm is worth any power
 STEP = {"fan_rpm_pct": 5.0, "pump_rpm_pct": 5.0, "chilled_water_setpoint_c": 1.0}
@@ -128,13 +128,8 @@ def _warmest(view: View, chart: Chart, air: F64) -> F64:
     """The warmest air setpoint each place can bear; where its inlet is unknown, what it has."""
     limits = view.case.layout.site.limits
     over = view.places[:, PLACE.index("inlet_c")] - air
-    bears = limits.inlet_max_c - margin_k(chart) - over - rise_k(chart, view.places, air)
+    bears = limits.inlet_max_c - MARGIN_K - over - rise_k(chart, view.places, air)
     return np.where(np.isnan(bears), air, bears)
-
-
-def margin_k(chart: Chart) -> float:
-    """How far below their limit inlets are kept."""
-    return MARGIN_K + chart.flicker_k
 
 
 def _moves(view: View, what: Steered, chart: Chart, i: int, now: F64, warmest: F64) -> list[Candidate]:  # fmt: skip

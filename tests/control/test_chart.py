@@ -8,6 +8,7 @@ import pytest
 
 from agent.references.controllers import run_reference
 from agent.rehearse import Rehearsal, rehearse
+from control import aim, chart
 from control.response import Kernel, Seen, chosen, fitted, wet_bulb_c
 
 BASELINE_C, DAYS = 18.0, 2
@@ -90,6 +91,38 @@ def test_far_from_what_was_seen_doubt_is_large() -> None:
     around = np.array([20.0, 14.0, 1.0, np.nan, np.nan])
     _, sigma = response.effects(np.array([[18.1], [26.0]]), np.array([18.0]), around)
     assert sigma[0] < 1.0 < 5.0 < sigma[1]
+
+
+AIR = (chart.Family("supply_air_setpoint_c", 14.0, 27.0, True),)
+
+
+def charted(levels: list[float], rough: float) -> chart.Chart:
+    """A hall that knew nothing of 18 degC and above, and saw these levels, the last so rough."""
+    seen = seen_on([50.0] * len(levels), levels)
+    seen = replace(seen, rough=np.r_[seen.rough[:-1], rough])
+    made = replace(chart.begin(AIR, np.array([18.0]), 1, 0.0), seen=seen, fresh=True)
+    response = fitted(np.array([True]), seen, Kernel())
+    return replace(made, response=response, at_s=float(seen.at_s[-1]), since_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "rough", "furthest_k"),
+    [
+        ([18.0, 18.0, 18.0], 0.0, 1.04),
+        ([18.0, 18.5, 18.5], 0.0, 1.04),
+        ([16.5, 18.5, 18.5], 0.0, 2.0),
+        ([18.0, 18.5, 20.0], 3.0, 0.0),
+    ],
+    ids=["at first", "half a kelvin was seen", "two were", "the last has not settled"],
+)
+def test_nothing_is_tried_far_beyond_what_was_seen_at_rest(
+    levels: list[float], rough: float, furthest_k: float
+) -> None:
+    aimed = aim.aimed(charted(levels, rough), 1e4, 0.0, np.array([27.0]), np.array([14.0]))
+    rest = levels if not rough else levels[:-1]
+    off_k = max(aimed.target[0] - max(rest), min(rest) - aimed.target[0])
+    assert off_k <= furthest_k + 1e-6
+    assert off_k > furthest_k - 0.5  # what is not known is worth trying
 
 
 def test_wet_bulb_against_psychrometric_tables() -> None:
