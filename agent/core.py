@@ -150,7 +150,7 @@ class Agent:
     # -- the jobs
 
     async def observe(self) -> None:
-        """Score every rack and row; say what has changed state."""
+        """Score every rack, every row and the hall; say what has changed state."""
         before = self.control.findings
         snapshot = self.snapshot()
         self.control = decide.observe(self.setting, snapshot, self.control)
@@ -158,7 +158,7 @@ class Agent:
         self.meter.step(snapshot)
         for unit, finding in self.control.findings.items():
             old = before.get(unit)
-            if unit.startswith("row:") and (old is None or old.state != finding.state):
+            if not unit.startswith("rack:") and (old is None or old.state != finding.state):
                 self._say_state(finding.unit, finding)
         self.tell("findings", {"findings": self.control.findings, "now_s": snapshot.now_s})
         self.tell("kpi", self.meter.kpi(snapshot) | {"counts": self.counts})
@@ -331,7 +331,7 @@ class Agent:
 
     def _say_state(self, unit: str, finding: Any) -> None:
         why = reason(self.setting.monitor, self.control.monitor, unit)
-        log.info("row changed state", unit=unit, mms=finding.state, deviation=round(finding.deviation, 3),
+        log.info("unit changed state", unit=unit, mms=finding.state, deviation=round(finding.deviation, 3),
                  ema=round(finding.ema, 3), most_from=list(finding.top), why=why)  # fmt: skip
         self.tell("event", {"kind": "mms", "unit": unit, "state": finding.state, "ema": finding.ema,
                             "deviation": finding.deviation, "top": list(finding.top), "why": why,

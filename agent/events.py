@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.clock import Clock, utc
 from agent.plain import plain, strict_json
+from control.layout import HALL
 
 ROOM_EVENTS = 4_096
 ROOM_BYTES = 8_000_000
@@ -49,7 +50,7 @@ class Hub:
             case "readings":
                 return
             case "findings":
-                self.put("monitor", _rows(detail["findings"]))
+                self.put("monitor", _monitored(detail["findings"]))
             case "kpi":
                 self.observed_s = self._clock.now_s()
                 body = {k: v for k, v in detail.items() if k not in ("counts", "ts_s")}
@@ -90,18 +91,15 @@ class Hub:
             await self._changed.wait()
 
 
-def _rows(findings: dict[str, Any]) -> dict[str, Any]:
-    """What the monitor says of rows; racks are in /heatmap."""
-    return {
-        "rows": {
-            unit.removeprefix("row:"): {
-                "state": f.state, "deviation": f.deviation, "ema": f.ema, "since": utc(f.since_s),
-                "top": list(f.top),
-            }
-            for unit, f in findings.items()
-            if unit.startswith("row:")
-        }
+def _monitored(findings: dict[str, Any]) -> dict[str, Any]:
+    """What the monitor says of rows and the hall; racks are in /heatmap."""
+    said = {
+        unit: {"state": f.state, "deviation": f.deviation, "ema": f.ema, "since": utc(f.since_s),
+               "top": list(f.top)}
+        for unit, f in findings.items() if not unit.startswith("rack:")
     }  # fmt: skip
+    hall = said.pop(HALL, None)
+    return {"rows": {unit.removeprefix("row:"): row for unit, row in said.items()}, "hall": hall}
 
 
 def _timed(detail: dict[str, Any]) -> dict[str, Any]:

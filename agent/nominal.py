@@ -17,7 +17,7 @@ from agent.history.query import Action
 from agent.history.service import History
 from config.site import Site
 from control.features import unit_names
-from control.layout import Layout
+from control.layout import HALL, Layout
 
 AFTER_HAND_S = 1_800.0
 AROUND_ALARM_S = 600.0
@@ -114,11 +114,12 @@ def mask(
     racks: dict[str, list[int]] = {}
     for rack, row in site.row_of_rack.items():
         racks.setdefault(f"row:{row}", []).append(index[f"rack:{rack}"])
+    whole = index[HALL]  # is as nominal as all of its parts
     gone = np.zeros((len(times_s), len(units)), dtype=np.bool_)
     why: dict[str, float] = {}
     for o in sorted(out, key=lambda o: o.why):
         rows = np.flatnonzero((times_s >= o.since_s) & (times_s < o.until_s))
-        at = [index[o.scope]] if o.scope in index else []
+        at = [index[o.scope], whole] if o.scope in index else []
         at = list(index.values()) if o.scope == "hall" else [*at, *racks.get(o.scope, [])]
         where = np.ix_(rows, np.array(at, dtype=np.intp))
         why[o.why] = why.get(o.why, 0.0) + 100.0 * float((~gone[where]).sum()) / max(gone.size, 1)

@@ -25,7 +25,7 @@ def publish_to(mirror: Mirror, agent: Agent) -> Listener:
             case "readings":
                 mirror.publish_device(detail["device"], detail["view"])
             case "findings":
-                _publish_rows(mirror, agent, detail)
+                _publish_units(mirror, agent, detail)
             case "kpi":
                 counts = {k: getattr(detail["counts"], k) for k in detail["counts"].__slots__}
                 mirror.publish_kpi(_plain(detail) | {"counts": counts})
@@ -43,12 +43,12 @@ def publish_to(mirror: Mirror, agent: Agent) -> Listener:
     return listen
 
 
-def _publish_rows(mirror: Mirror, agent: Agent, detail: dict[str, Any]) -> None:
+def _publish_units(mirror: Mirror, agent: Agent, detail: dict[str, Any]) -> None:
     monitor = agent.setting.monitor
     taus = (monitor.model.tau_fast, monitor.model.tau_persist) if monitor else (None, None)
     for unit, finding in detail["findings"].items():
-        if unit.startswith("row:"):
-            mirror.publish_row(unit.removeprefix("row:"), {
+        if not unit.startswith("rack:"):
+            mirror.publish_unit(unit, {
                 "deviation": finding.deviation, "ema": finding.ema, "state": finding.state,
                 "since": utc(finding.since_s), "top": list(finding.top), "heat": finding.heat,
                 "tau_fast": taus[0], "tau_persist": taus[1],

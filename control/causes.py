@@ -14,9 +14,9 @@ from config.site import Point
 from control.alarms import Cause, Severity
 from control.features import worst_inlets
 from control.interlocks import tripped_by_reading
-from control.layout import Layout
+from control.layout import HALL, Layout
 from control.state import ControlState
-from control.types import Snapshot
+from control.types import Finding, Snapshot
 from control.units import known_bad
 
 NEAR_K = 0.5  # below the inlet limit: a warning
@@ -45,7 +45,7 @@ def causes(
     """Everything that is wrong now."""
     return (
         *_switches(state),
-        *_rows(layout, snapshot, state, active, dict(_stopped(layout, snapshot))),
+        *_places(layout, snapshot, state, active),
         *_latency(layout, snapshot, active),
         *_devices(facts),
         *_points(state),
@@ -87,6 +87,25 @@ def _still(name: str, points: tuple[Point, ...], snapshot: Snapshot) -> str | No
     if told and does and min(told) >= TURNS_PCT and max(does) < STILL_PCT:
         return f"{name} stands still: fan at {max(does):.0f} %, told {min(told):.0f} %"
     return None
+
+
+def _places(
+    layout: Layout, snapshot: Snapshot, state: ControlState, active: frozenset[str]
+) -> Iterator[Cause]:
+    """Rows in trouble; the hall where it runs unlike itself and no row of it says why."""
+    rows = tuple(_rows(layout, snapshot, state, active, dict(_stopped(layout, snapshot))))
+    yield from rows
+    if not rows and (unlike := _unlike(state.findings.get(HALL))):
+        yield Cause(HALL, Severity.MEDIUM, f"the hall {unlike}",
+                    "look at what all rows share: water, plant, weather, load")  # fmt: skip
+
+
+def _unlike(finding: Finding | None) -> str:
+    """What a unit that is persistently off, and not merely over-cooled, is called; "" for any other."""
+    if finding is None or finding.state != "persistent" or finding.heat <= 0:
+        return ""
+    from_ = f", most from {', '.join(finding.top[:2])}" if finding.top else ""
+    return f"runs unlike it was trained on{from_}"
 
 
 def _rows(
@@ -144,9 +163,8 @@ def _troubles(
             found.append(
                 (Severity.HIGH, f"{int(np.isnan(inlets).sum())} of {len(inlets)} inlets not read")
             )
-        if finding is not None and finding.state == "persistent" and finding.heat > 0:
-            from_ = f", most from {', '.join(finding.top[:2])}" if finding.top else ""
-            found.append((Severity.MEDIUM, f"runs unlike it was trained on{from_}"))
+        if unlike := _unlike(finding):
+            found.append((Severity.MEDIUM, unlike))
         if found:
             yield row, found
 

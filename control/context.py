@@ -1,6 +1,6 @@
 """What a unit's features should be under the present setpoints and load: the monitor's context.
 
-The agent's own moves are not anomalies. For each rack and row a linear model says how each
+The agent's own moves are not anomalies. For each rack, row and the hall a linear model says how each
 feature answers to what is commanded, in its row and in the hall (rows share a plenum), and to
 the work it is sent (the hall's prompts times the row's share of traffic); the monitor scores
 what is left. Where training has seen no variation of a command, physics stands in (a kelvin of
@@ -125,7 +125,7 @@ class Commands:
     def __init__(self, layout: Layout) -> None:
         self._groups: dict[str, Groups] = {}
         rows_of_units = [*(layout.site.row_of_rack.get(r, "") for r in layout.racks), *layout.rows]
-        self._n = len(rows_of_units)
+        self._n = len(rows_of_units) + 1  # and the hall
         self._layout = layout
         first = {row: i for i, row in reversed(list(enumerate(rows_of_units)))}
         self._first_of_row = np.array(sorted(first.values()), dtype=np.intp)
@@ -137,9 +137,12 @@ class Commands:
                 row: [layout.index[p.key] for q in quantities for p in layout.knobs(q, row)]
                 for row in layout.rows
             }
-            self._groups[column] = Groups.of([by_row.get(r) or hall for r in rows_of_units])
+            everything = [*hall, *(i for own in by_row.values() for i in own)]
+            self._groups[column] = Groups.of(
+                [*(by_row.get(r) or hall for r in rows_of_units), everything]
+            )
         shares = {p.row: layout.index[p.key] for p in layout.knobs("traffic_share_pct")}
-        self._shares = Groups.of([[shares[r]] if r in shares else [] for r in rows_of_units])
+        self._shares = Groups.of([*([shares[r]] if r in shares else [] for r in rows_of_units), []])
 
     def orders(self, commands: F64, snapshot: Snapshot) -> F64:
         """Return (units, o): what somebody has set for each unit, in the order of ORDERS."""

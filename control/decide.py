@@ -94,7 +94,7 @@ class Decision:
 
 
 def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> ControlState:
-    """Take a snapshot in: interlocks, averages, then what the monitor says of racks and rows."""
+    """Take a snapshot in: interlocks, averages, then what the monitor says of racks, rows and the hall."""
     trips = interlocks.step(setting.layout.site, snapshot, state.trips)
     window = state.window or signals.begin(setting.signals, snapshot.now_s)
     window = signals.add(window, *setting.signals.read(snapshot))

@@ -1,17 +1,17 @@
-"""Turns a snapshot into the numbers the monitor scores: eleven features a rack and a row.
+"""Turns a snapshot into the numbers the monitor scores: eleven features a rack, a row and the hall.
 
     inlet_c, outlet_c, delta_t, pdu_kw, gpu_power_kw, tokens_ps, latency_p95_ms,
     queue_depth, fan_rpm_pct, pump_rpm_pct, flow_per_pump (l/s at full speed: flow goes with speed, so
     a pump that loses flow at the same speed shows whatever it is told)
 
 A rack's value is its own reading, else its row's, else the hall's. A row's value is the
-mean over its racks. What is not known is NaN, never a guess.
+mean over its racks, the hall's the mean over its rows. What is not known is NaN, never a guess.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from control.layout import DERIVED, FEATURES, Layout
+from control.layout import DERIVED, FEATURES, HALL, Layout
 from control.types import Snapshot
 
 F64 = NDArray[np.float64]
@@ -42,15 +42,25 @@ def row_features(layout: Layout, racks: F64) -> F64:
     return mean
 
 
+def hall_features(layout: Layout, rows: F64) -> F64:
+    """Return (1, f): the mean of the rows that can have each feature. NaN while one of them is not
+    known: the mean of the others is of another hall."""
+    having = layout.row_has
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: F64 = np.where(having, rows, 0.0).sum(axis=0) / having.sum(axis=0)
+    return mean[None]
+
+
 def unit_features(layout: Layout, snapshot: Snapshot) -> F64:
-    """Return (n_racks + n_rows, f): racks, then rows; what the monitor scores in one call."""
+    """Return (n_racks + n_rows + 1, f): racks, rows, the hall; what the monitor scores in one call."""
     racks = rack_features(layout, snapshot)
-    return np.vstack([racks, row_features(layout, racks)])
+    rows = row_features(layout, racks)
+    return np.vstack([racks, rows, hall_features(layout, rows)])
 
 
 def unit_names(layout: Layout) -> tuple[str, ...]:
-    """Names of the units in the order of `unit_features`: "rack:A01", ..., "row:A", ..."""
-    return (*(f"rack:{r}" for r in layout.racks), *(f"row:{r}" for r in layout.rows))
+    """Names of the units in the order of `unit_features`: "rack:A01", ..., "row:A", ..., "hall"."""
+    return (*(f"rack:{r}" for r in layout.racks), *(f"row:{r}" for r in layout.rows), HALL)
 
 
 def worst_inlets(layout: Layout, snapshot: Snapshot) -> F64:

@@ -204,12 +204,12 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
     """Nothing where operation is already far from what it was trained on."""
     if case.tau_persist is None or proposal.loop == "fast":
         return None
-    for row in rows_of(case, proposal) or case.layout.rows:
-        finding = case.state.findings.get(f"row:{row}")
+    for unit in [f"row:{row}" for row in rows_of(case, proposal)] or case.layout.judged:
+        finding, name = case.state.findings.get(unit), unit.replace(":", " ")
         if finding is None or finding.state == "unknown":
-            return f"row {row}: the monitor does not know its state"
+            return f"{name}: the monitor does not know its state"
         if finding.heat > 0 and finding.ema > DEVIATION_MARGIN * case.tau_persist:
-            return f"row {row}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
+            return f"{name}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
     return None
 
 

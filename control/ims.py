@@ -201,19 +201,3 @@ def top_contributors(
     share = scores.contributions[unit]
     order = np.argsort(-share, kind="stable")[:count]
     return tuple((model.features[i], float(share[i])) for i in order if share[i] > 0.0)
-
-
-def pool(x: Floats, group: Indexes, n_groups: int) -> Floats:
-    """The mean row of each group, (n_groups, f): a row's or the hall's vector from its racks'.
-
-    A feature known in fewer than half of a group's units is NaN there: too few to speak for it.
-    """
-    known = np.isfinite(x)
-    total = np.zeros((n_groups, x.shape[1]))
-    count = np.zeros((n_groups, x.shape[1]))
-    size = np.zeros(n_groups)
-    np.add.at(total, group, np.where(known, x, 0.0))
-    np.add.at(count, group, known)
-    np.add.at(size, group, 1.0)
-    enough = (count * 2 >= size[:, None]) & (count > 0)
-    return np.where(enough, total / np.maximum(count, 1.0), np.nan)

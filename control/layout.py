@@ -14,11 +14,15 @@ from control.types import Snapshot
 
 Positions = NDArray[np.intp]
 
+HALL = "hall"  # the unit of everything
 FEATURES: tuple[str, ...] = (
     "inlet_c", "outlet_c", "delta_t", "pdu_kw", "gpu_power_kw", "tokens_ps", "latency_p95_ms",
     "queue_depth", "fan_rpm_pct", "pump_rpm_pct", "flow_per_pump",
 )  # fmt: skip
-DERIVED = frozenset({"delta_t", "flow_per_pump"})  # of others, in control.features
+DERIVED = {  # of others, in control.features
+    "delta_t": ("outlet_c", "inlet_c"),
+    "flow_per_pump": ("flow_lps", "pump_rpm_pct"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Groups:
 
 
 class Layout:
-    """The structure of one site, compiled. Units are racks, then rows, in sorted order."""
+    """The structure of one site, compiled. Units are racks, then rows, in sorted order, then the hall."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -78,6 +82,7 @@ class Layout:
         self.index: dict[str, int] = {key: i for i, key in enumerate(site.points)}
         self.racks = site.racks
         self.rows = site.rows
+        self.judged = (*(f"row:{row}" for row in site.rows), HALL)  # units that a move is held by
         self.row_of_rack = np.array(
             [self._row_position(site.row_of_rack.get(r)) for r in self.racks], dtype=np.intp
         )
@@ -100,6 +105,10 @@ class Layout:
         self.rack_of_inlet = self._positions([owner.get(i, -1) for i in self.inlets.tolist()])
         read = [*(f for f in FEATURES if f not in DERIVED), "flow_lps"]
         self.features = {f: self._feature(readable, f) for f in read}
+        has = {f: self.rack_in_row @ (g.counts > 0) > 0 for f, g in self.features.items()}
+        self.row_has = np.column_stack(  # (n_rows, f): which of FEATURES each row can have
+            [np.logical_and.reduce([has[p] for p in DERIVED.get(f, (f,))]) for f in FEATURES]
+        )
         self.latency = self._all(readable, "latency_p95_ms")
         self.prompts = self._all(readable, "prompts_ps")
         self.tokens = self._all(readable, "tokens_ps")

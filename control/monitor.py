@@ -1,10 +1,10 @@
-"""Runs IMS and MMS over every rack and row: one score, one state and one reason each.
+"""Runs IMS and MMS over every rack, every row and the hall: one score, one state and one reason each.
 
 Takes out what commands and load explain before scoring (control.context): the agent's own
 moves are not trouble. Decides nothing about moves.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from control.context import (
 from control.features import unit_features, unit_names
 from control.holdoff import ORDERS, Absorbed, absorb, allowances, corrected
 from control.ims_model import ImsModel
-from control.layout import FEATURES, Layout
+from control.layout import FEATURES, HALL, Layout
 from control.types import Finding, Snapshot
 
 F64 = NDArray[np.float64]
@@ -90,7 +90,9 @@ def fit(layout: Layout, trained: Trained) -> Monitor:
     model, context = trained.ims, trained.context
     units = unit_names(layout)
     if context is not None and context.units != units:
-        raise ValueError("the model was trained on other racks and rows; train again")
+        raise ValueError(
+            "the model was trained on other units (racks, rows, the hall); train again"
+        )
     section = layout.site.mms
     return Monitor(
         model,
@@ -183,13 +185,15 @@ def with_drift(state: MonitorState, drift: F64) -> MonitorState:
     return replace(state, ims=replace(state.ims, drift=drift))
 
 
-def worked_on(layout: Layout, units: Sequence[str], tags: Container[str]) -> NDArray[np.bool_]:
+def worked_on(layout: Layout, units: Sequence[str], tags: Collection[str]) -> NDArray[np.bool_]:
     """Which units (n,) people work at: `tags` are scopes (hall, row:A, rack:A01, equipment:crac-a1),
-    and equipment stands for its row."""
+    equipment stands for its row, and the hall has people in it wherever they are."""
     site = layout.site
     rows = {p.row for p in site.points.values() if f"equipment:{p.equipment}" in tags}
 
     def at(unit: str) -> bool:
+        if unit == HALL:
+            return bool(tags)
         kind, _, name = unit.partition(":")
         row = name if kind == "row" else site.row_of_rack.get(name)
         return "hall" in tags or unit in tags or f"row:{row}" in tags or row in rows
@@ -204,7 +208,7 @@ def tick(
     state: MonitorState,
     tags: frozenset[str] = frozenset(),
 ) -> tuple[MonitorState, dict[str, Finding]]:
-    """Score every rack and row once. Returns the next memory and a finding for each unit.
+    """Score every rack, every row and the hall once. Returns the next memory and a finding for each unit.
 
     tags: the scopes where people work, as a tag says: there nothing new becomes persistent, and
     nothing is learned.

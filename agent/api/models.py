@@ -56,10 +56,9 @@ class Modes(Shape):
     may_act: bool
 
 
-class RowState(Shape):
-    """What the monitor says of a row. `deviation` is D(x), `ema` its average."""
+class UnitState(Shape):
+    """What the monitor says of the hall. `deviation` is D(x), `ema` its average."""
 
-    row: str
     state: str
     since: str
     deviation: Number | None
@@ -67,6 +66,12 @@ class RowState(Shape):
     tau_fast: Number | None
     tau_persist: Number | None
     top: list[str]
+
+
+class RowState(UnitState):
+    """What the monitor says of a row."""
+
+    row: str
 
 
 class Held(Shape):
@@ -147,6 +152,7 @@ class Overview(Shape):
     kpi: dict[str, Figure]
     terms: dict[str, str]
     rows: list[RowState]
+    hall: UnitState | None
     held: list[Held]
     devices: list[DeviceState]
     alarms: list[AlarmState]

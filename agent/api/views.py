@@ -13,9 +13,9 @@ from agent.clock import Clock, utc
 from agent.plain import finite, plain
 from config.site import Point, Site
 from control.features import rack_features
-from control.layout import FEATURES
+from control.layout import FEATURES, HALL
 from control.modes import Modes
-from control.types import Quality, Reading
+from control.types import Finding, Quality, Reading
 
 if TYPE_CHECKING:
     from agent.core import Agent
@@ -100,6 +100,7 @@ def overview(context: Seen) -> m.Overview:
         kpi=kpi(context),
         terms={str(k): str(v) for k, v in terms.items()},
         rows=rows(context),
+        hall=hall(context),
         held=[
             m.Held(point=k, value=x.value, baseline=x.baseline, unit=_unit(context, k),
                    expires=utc(x.expires_s), certain=x.certain)
@@ -131,17 +132,27 @@ def history(context: Seen) -> m.HistoryState | None:
 
 def rows(context: Seen) -> list[m.RowState]:
     """What the monitor says of each row."""
-    monitor = context.agent.setting.monitor
     return [
-        m.RowState(
-            row=unit.removeprefix("row:"), state=f.state, since=utc(f.since_s),
-            deviation=finite(f.deviation), ema=finite(f.ema),
-            tau_fast=finite(monitor.model.tau_fast) if monitor else None,
-            tau_persist=finite(monitor.model.tau_persist) if monitor else None, top=list(f.top),
-        )
+        m.RowState(row=unit.removeprefix("row:"), **_monitored(context, f))
         for unit, f in sorted(context.agent.control.findings.items())
         if unit.startswith("row:")
-    ]  # fmt: skip
+    ]
+
+
+def hall(context: Seen) -> m.UnitState | None:
+    """What the monitor says of the hall; None while nothing judges it."""
+    finding = context.agent.control.findings.get(HALL)
+    return None if finding is None else m.UnitState(**_monitored(context, finding))
+
+
+def _monitored(context: Seen, f: Finding) -> dict[str, Any]:
+    monitor = context.agent.setting.monitor
+    return {
+        "state": f.state, "since": utc(f.since_s), "deviation": finite(f.deviation),
+        "ema": finite(f.ema), "top": list(f.top),
+        "tau_fast": finite(monitor.model.tau_fast) if monitor else None,
+        "tau_persist": finite(monitor.model.tau_persist) if monitor else None,
+    }  # fmt: skip
 
 
 def alarms(context: Seen) -> list[m.AlarmState]:

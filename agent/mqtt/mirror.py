@@ -9,7 +9,7 @@ not finite never leave: their value is null and the quality says why.
                            _agent/info     version, boot, topics, schema     retained
                            device/{id}/state   one message a device a cycle  retained
                            device/{id}/health  capability and polling        retained
-                           row/{id}/state  kpi  mode                         retained
+                           row/{id}/state  hall/state  kpi  mode             retained
                            alarm/{id}      while active, then removed        retained, QoS 1
                            event/{kind}  action  decision                    QoS 1
 """
@@ -150,9 +150,12 @@ class Mirror:
         """How polling a device goes, and what it offers."""
         self._state(f"device/{device}/health", health)
 
-    def publish_row(self, row: str, state: Mapping[str, object]) -> None:
-        """What the monitor says of a row: deviation, thresholds, MMS state and since when."""
-        self._state(f"row/{topic_word(row)}/state", {"row": row, **state})
+    def publish_unit(self, unit: str, state: Mapping[str, object]) -> None:
+        """What the monitor says of "row:A" or of "hall": deviation, thresholds, state, since when."""
+        if row := unit.partition(":")[2]:
+            self._state(f"row/{topic_word(row)}/state", {"row": row, **state})
+        else:
+            self._state("hall/state", state)
 
     def publish_kpi(self, kpi: Mapping[str, object]) -> None:
         """The hall's figures."""

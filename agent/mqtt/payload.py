@@ -22,6 +22,7 @@ TOPICS: dict[str, str] = {
     "device/{device}/point/{point}": "retained, where mqtt.per_point: a point, when it changes",
     "device/{device}/health": "retained: quantities found, stale, missing; latency, errors, retries, back-off",
     "row/{row}/state": "retained: deviation D(x), tau_fast, tau_persist, MMS state, since",
+    "hall/state": "retained: the same for the hall as a whole",
     "kpi": "retained: the hall's figures",
     "mode": "retained: running mode, armed scopes, kill switch",
     "alarm/{id}": "retained while active, then removed",

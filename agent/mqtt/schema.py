@@ -35,6 +35,11 @@ _POINT = _message(
      "ts": _or_null(_TIME)},
     rack=_TEXT, row=_TEXT, reason=_TEXT, source=_one_of("polled", "pushed"),
 )  # fmt: skip
+_MONITORED: dict[str, Schema] = {
+    "state": _one_of("nominal", "transient", "persistent", "unknown"),
+    "deviation": _or_null(_NUMBER), "ema": _or_null(_NUMBER), "since": _or_null(_TIME),
+    "tau_fast": _or_null(_NUMBER), "tau_persist": _or_null(_NUMBER), "top": _TEXTS,
+}  # fmt: skip
 # Every stamped message counts its own topic's messages; backfill: it waited while nobody heard it.
 _HEAD: dict[str, Schema] = {"ts": _TIME, "seq": {"type": "integer", "minimum": 1}}
 
@@ -76,12 +81,8 @@ SCHEMAS: dict[str, Schema] = {
         | {"last_good": _or_null(_TIME), "quantities": {"type": "object", "additionalProperties": {
             "type": "object", "additionalProperties": _COUNT}}},
     ),
-    "row/{row}/state": _stamped(
-        {"row": _TEXT, "state": _one_of("nominal", "transient", "persistent", "unknown"),
-         "deviation": _or_null(_NUMBER), "ema": _or_null(_NUMBER), "since": _or_null(_TIME),
-         "tau_fast": _or_null(_NUMBER), "tau_persist": _or_null(_NUMBER), "top": _TEXTS},
-        heat=_or_null(_NUMBER),
-    ),
+    "row/{row}/state": _stamped({"row": _TEXT, **_MONITORED}, heat=_or_null(_NUMBER)),
+    "hall/state": _stamped(_MONITORED, heat=_or_null(_NUMBER)),
     "kpi": _stamped(
         {k: _or_null(_NUMBER) for k in (
             "it_kw", "cooling_kw", "total_kw", "pue", "prompts_ps", "tokens_ps", "wh_per_prompt",

@@ -16,8 +16,10 @@ from agent.field import MOST_PATTERNS, NoSuchPoint, held, readings
 from agent.operations import acts, looks, models
 from config.checks import unknown_scope
 from config.schema import Scope
+from control.layout import HALL
 from control.modes import Event, Refusal
 from control.state import Trip
+from control.types import Finding
 
 
 class NoArguments(BaseModel):
@@ -108,13 +110,18 @@ async def _status(agent: Agent, _arguments: Any, _caller: Caller) -> Result:
     return Result(True, {
         "site": agent.site.id, "area": agent.site.area, "modes": modes_json(state.modes), "kpi": kpi,
         "leases": {k: held(agent, k) for k in state.leases},
-        "rows": {u.removeprefix("row:"): {"mms": f.state, "deviation": f.deviation, "ema": f.ema}
+        "rows": {u.removeprefix("row:"): _judged(f)
                  for u, f in state.findings.items() if u.startswith("row:")},
+        "hall": _judged(state.findings[HALL]) if HALL in state.findings else None,
         "yielded": dict(state.yielded), "quarantined": dict(state.quarantined),
         "tripped": sorted(i for i, t in state.trips.items() if t.tripped),
         "alarms": agent.services.alarms.shown() if agent.services.alarms else [],
         "counts": {k: getattr(agent.counts, k) for k in agent.counts.__slots__},
     })  # fmt: skip
+
+
+def _judged(f: Finding) -> dict[str, Any]:
+    return {"mms": f.state, "deviation": f.deviation, "ema": f.ema}
 
 
 def _look(name: str) -> Function:

@@ -46,7 +46,7 @@ class Frame:
 
 def draw(view: View, frame: Frame, width: int, height: int) -> RenderableType:
     """The whole screen for a terminal of `width` × `height` characters."""
-    rows = max(len(view.rows), len(set(view.rack_row.values())), 1)
+    rows = max(len(view.rows), len(set(view.rack_row.values())), 1) + len(view.hall)
     room = width - 4 - (_FIGURES if width >= WIDE else 0)
     heat = Panel(
         _heat_map(view, room), title="inlet °C by rack, D(x) and MMS by row", padding=(0, 1)
@@ -124,6 +124,9 @@ def _heat_map(view: View, room: int) -> Table:
             cells.append(f"{said:^{cell}}", style=_colour(value))
         number, level, state = _monitor(view.rows.get(row, RowSeen()))
         table.add_row(Text(row, style="bold"), cells, number, *[level] * bar, state)
+    for seen in view.hall.values():
+        number, level, state = _monitor(seen)
+        table.add_row("", Text("the hall", style="dim"), number, *[level] * bar, state)
     return table
 
 

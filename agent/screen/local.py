@@ -36,6 +36,8 @@ def fill(
     _take(view, "_agent/status", {"state": "online", "ts": ts})
     for row in _objects(overview, "rows"):
         _take(view, f"row/{row.get('row')}/state", dict(row))
+    if hall := _object(overview, "hall"):
+        _take(view, "hall/state", hall)
     devices = _objects(overview, "devices")
     view.devices = {str(d.get("device")): _answers(d) for d in devices}
     view.alarms = tuple(

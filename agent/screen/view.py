@@ -56,6 +56,7 @@ class View:
     kpi: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rows: dict[str, RowSeen] = field(default_factory=dict)
+    hall: dict[str, RowSeen] = field(default_factory=dict)  # one or none, under ""
     inlets: dict[str, float | None] = field(default_factory=dict)  # rack -> degC
     rack_row: dict[str, str] = field(default_factory=dict)
     devices: dict[str, bool] = field(default_factory=dict)  # id -> some point has a value
@@ -132,13 +133,25 @@ class View:
         if len(topic) != 3 or len(self.rows) >= MAX_RACKS:
             self.refused += 1
             return None
-        row, was = printable(topic[1]), self.rows.get(printable(topic[1]))
+        row = printable(topic[1])
+        return self._unit(f"row {row}", row, self.rows, body)
+
+    def _hall(self, topic: list[str], body: Fields) -> Line | None:
+        if len(topic) != 2:
+            self.refused += 1
+            return None
+        return self._unit("hall", "", self.hall, body)
+
+    def _unit(
+        self, name: str, key: str, seen_before: dict[str, RowSeen], body: Fields
+    ) -> Line | None:
+        was = seen_before.get(key)
         d, ema, fast, persist = (
             _number(body.get(k)) for k in ("deviation", "ema", "tau_fast", "tau_persist")
         )
         state = printable(body.get("state")) or "unknown"
         seen = RowSeen(d, ema, fast, persist, state, printable(body.get("since")))
-        self.rows[row] = seen
+        seen_before[key] = seen
         self._see(body)
         if was is None or was.state == seen.state or "unknown" in (was.state, seen.state):
             return None
@@ -146,7 +159,7 @@ class View:
         tau = f", tau_fast {seen.tau_fast:.1f}" if seen.tau_fast is not None else ""
         top = body.get("top")
         why = ", ".join(printable(t) for t in top[:3]) if isinstance(top, list) else ""
-        return Line(self.ts, "mms", f"row {row}: {was.state} → {seen.state}, {dx}{tau}", why)
+        return Line(self.ts, "mms", f"{name}: {was.state} → {seen.state}, {dx}{tau}", why)
 
     def _kpi(self, _topic: list[str], body: Fields) -> Line | None:
         self.kpi = {k: n for k, v in body.items() if (n := _number(v)) is not None}
@@ -214,6 +227,7 @@ _RULES: dict[str, Callable[[View, list[str], Fields], Line | None]] = {
     "_agent": View._status,
     "device": View._device,
     "row": View._row,
+    "hall": View._hall,
     "kpi": View._kpi,
     "mode": View._mode,
     "action": View._action,

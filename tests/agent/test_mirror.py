@@ -97,7 +97,8 @@ async def test_every_kind_of_message_has_its_topic_and_quality_of_service(
 ) -> None:
     async with Listener(broker.port) as heard:
         await heard.hears("_agent/status")
-        mirror.publish_row("C", {"deviation": 1.5, "state": "transient"})
+        mirror.publish_unit("row:C", {"deviation": 1.5, "state": "transient"})
+        mirror.publish_unit("hall", {"deviation": 0.5, "state": "nominal"})
         mirror.publish_kpi({"wh_per_prompt": 0.58, "ts": "2023-11-14T22:13:00.000Z"})
         mirror.publish_mode({"mode": "advisory", "armed": []})
         mirror.publish_event("mms", {"unit": "row:C"})
@@ -105,6 +106,7 @@ async def test_every_kind_of_message_has_its_topic_and_quality_of_service(
         mirror.publish_decision({"verdict": "denied", "rule": "mode"})
         mirror.publish_alarm("inlet/C01 high", {"severity": "high"})
         row = await heard.hears("row/C/state")
+        hall = await heard.hears("hall/state")
         kpi = await heard.hears("kpi")
         alarm = await heard.hears("alarm/inlet_C01_high")
         once = [await heard.hears(t) for t in ("event/mms", "action", "decision")]
@@ -112,6 +114,7 @@ async def test_every_kind_of_message_has_its_topic_and_quality_of_service(
         mirror.publish_alarm("inlet/C01 high", None)
         gone = await heard.hears("alarm/inlet_C01_high", 2)
     assert (row.payload["row"], row.payload["deviation"], row.retained) == ("C", 1.5, True)
+    assert (hall.payload["deviation"], "row" in hall.payload, hall.retained) == (0.5, False, True)
     assert (kpi.payload["ts"], kpi.retained) == ("2023-11-14T22:13:00.000Z", True)
     assert (mode.payload["mode"], mode.retained) == ("advisory", True)
     assert (alarm.payload["severity"], alarm.retained, alarm.qos) == ("high", True, 1)

@@ -23,7 +23,7 @@ from agent.mqtt.schema import SCHEMAS
 from agent.publish import publish_to
 from config.secrets import SecretRef
 from config.surfaces import MqttSection
-from control.types import Quality, Reading
+from control.types import Finding, Quality, Reading
 from tests.agent import make
 from tests.agent.mosquitto import Listener, Mosquitto
 from tests.api.make import NONCE, hall_site, house
@@ -78,6 +78,8 @@ async def test_every_message_of_a_running_hall_fits_its_schema(
         hall.agent.services.seen = hall.api.context
         await Health(hall.agent, mirror.publish_health).run()
         hall.agent.note("test", {"about": "an event"})
+        found = [Finding(u, 1.0, 0.9, "nominal", T0, ("inlet_c",), 0.1) for u in ("row:A", "hall")]
+        hall.agent.tell("findings", {"findings": {f.unit: f for f in found}, "now_s": T0})
         await hall.agent.change_mode(*_killing())
         await hall.minutes(2)
         await mirror.stop()
@@ -87,8 +89,7 @@ async def test_every_message_of_a_running_hall_fits_its_schema(
             name = schema_of(message.topic.removeprefix(root))
             seen[name] = seen.get(name, 0) + 1
             validators[name].validate(message.payload)
-    assert set(SCHEMAS) - set(seen) <= {"command/{principal}", "command/{principal}/result",
-                                        "row/{row}/state"}  # fmt: skip
+    assert set(SCHEMAS) - set(seen) <= {"command/{principal}", "command/{principal}/result"}
     info = next(m for m in heard.messages if m.topic == f"{root}_agent/info")
     assert info.payload["schemas"][f"{root}kpi"] == SCHEMAS["kpi"]
 

@@ -67,6 +67,17 @@ def test_trouble_undoes_what_was_moved_wherever_it_feeds_the_row() -> None:
         assert {k for k, _ in undone(at(verifications=(due,), leases=mine))} == ends
 
 
+def test_a_hall_that_became_persistent_undoes_what_feeds_all_of_it() -> None:
+    found = replace(finding("A", "persistent", 9.0, 2.0), unit="hall", since_s=NOW_S - 50.0)
+    for point, ended in (("router/admission", ["router/admission"]), (SUPPLY, [])):
+        move = replace(MOVE, changes=(Change(point, 80.0, 90.0),))
+        due = replace(verification(move), row=None)
+        here = case(
+            findings={"hall": found}, verifications=(due,), leases=held(point=point, value=90.0)
+        )
+        assert [k for k, _ in undone(here)] == ended
+
+
 def test_a_unit_feeds_the_rows_of_its_zone() -> None:
     here = at()
     point, other = here.point(SUPPLY), here.point("crac-b1/supply_c")

@@ -158,15 +158,6 @@ def test_wrong_widths_and_lost_features_are_named() -> None:
     assert ims.feature_columns(make(), ["pdu_kw", "x", "outlet_c", "inlet_c"]).tolist() == [3, 2, 0]
 
 
-def test_pool_wants_half_of_a_group() -> None:
-    x = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, np.nan], [5.0, 7.0]])
-    pooled = ims.pool(x, np.array([0, 0, 0, 1]), 3)
-    assert pooled[0, 0] == 2.0
-    assert np.isnan(pooled[0, 1])
-    assert pooled[1].tolist() == [5.0, 7.0]
-    assert np.isnan(pooled[2]).all()
-
-
 def test_a_model_comes_back_from_json_to_the_bit() -> None:
     model = make(trained_on={"source": "test", "rows": 3})
     back = ImsModel.from_dict(json.loads(json.dumps(model.to_dict())))

@@ -91,13 +91,14 @@ async def test_an_alarm_ends_and_what_was_persistent_is_left_out_unless_distrust
 def test_the_mask_reaches_from_a_row_to_its_racks_and_counts_no_row_twice() -> None:
     hall, times = site(), T0 + 10.0 * np.arange(100)
     units = unit_names(Layout(hall))
-    assert units == ("rack:A01", "row:A")
+    assert units == ("rack:A01", "row:A", "hall")
     out = [Out(T0, T0 + 100, "row:A", "alarm"), Out(T0 + 50, T0 + 150, "rack:A01", "persistent"),
            Out(T0 + 900, T0 + 2000, "hall", "maintenance"), Out(T0, T0 + 1000, "rack:X", "alarm")]  # fmt: skip
     gone, why = mask(hall, units, times, out)
     assert gone[:, 0].sum() == 10 + 5 + 10
     assert gone[:, 1].sum() == 10 + 10
-    assert why == {"alarm": 10.0, "maintenance": 10.0, "persistent": 2.5}
+    assert gone[:, 2].sum() == 15 + 10, "the hall is as nominal as all of its parts"
+    assert why == {"alarm": 10.0, "maintenance": 10.0, "persistent": 3.33}
 
 
 async def test_a_new_model_waits_in_shadow_and_an_old_one_comes_back_at_once(
@@ -179,7 +180,7 @@ async def test_from_history_to_shadow_to_judge_and_back(tmp_path: Path) -> None:
         hall.agent.listeners.append(lambda kind, d: events.append(d) if kind == "event" else None)
         await hall.minutes(3.0)
         said = [e for e in events if e.get("kind") == "mms" and e["state"] == "nominal"]
-        assert {e["unit"] for e in said} == {f"row:{r}" for r in hall.site.rows}
+        assert {e["unit"] for e in said} == {"hall", *(f"row:{r}" for r in hall.site.rows)}
         assert all("against tau_fast" in str(e["why"]) and e["since"] for e in said)
         await models.keep()
         tally = (await asked(hall.agent, "models.list")).detail["shadow"]

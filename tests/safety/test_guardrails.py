@@ -108,7 +108,7 @@ def found(row: str, state: str = "nominal", ema: float = 1.0, heat: float = 1.0)
 
 
 def finding(**rows: Finding) -> Mapping[str, Any]:
-    return {"findings": {f"row:{r}": f for r, f in rows.items()}}
+    return {"findings": {r if r == "hall" else f"row:{r}": f for r, f in rows.items()}}
 
 
 def inlets(value: float | None, *racks: str) -> dict[str, float | None]:
@@ -292,6 +292,10 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
     "deviation not looked at": ("deviation", "does not know", move(), At(state=finding(), tau=8.0)),
     "deviation of any row": ("deviation", "row B: D(x) 7.30", move(PUMP, 88.0),
         At(state=finding(A=found("A"), B=found("B", ema=7.3)), tau=8.0)),
+    "deviation of the hall": ("deviation", "hall: D(x) 7.30 near tau_persist 8.00", move(PUMP, 88.0),
+        At(state=finding(A=found("A"), B=found("B"), hall=found("hall", ema=7.3)), tau=8.0)),
+    "the hall not known": ("deviation", "hall: the monitor does not know", move(PUMP, 88.0),
+        At(state=finding(A=found("A"), B=found("B")), tau=8.0)),
 }  # fmt: skip
 
 ALLOWED: dict[str, tuple[Proposal, At]] = {
@@ -356,6 +360,8 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
     "work without meters": (move(SHARE_A, 60.0), At(site=no_inlets())),
     "batching is no share": (move("router/batch", 60.0), At({"rack-a1/power": 11.9})),
     "deviation, just so": (move(), At(state=finding(A=found("A", ema=7.2), B=found("B", ema=9.0)), tau=8.0)),
+    "a row in a hall far from usual": (move(),
+        At(state=finding(A=found("A"), hall=found("hall", ema=9.0)), tau=8.0)),
     "too cold, far from usual": (move(), At(state=finding(A=found("A", ema=9.0, heat=0.0)), tau=8.0)),
     "colder, far from usual": (COLDER, At(state=finding(A=found("A", ema=9.0)), tau=8.0)),
     "fast, far from usual": (move(loop="fast"), At(state=finding(A=found("A", ema=9.0)), tau=8.0)),
