@@ -13,7 +13,6 @@ from config.site import Point
 from control.chart import effect_kw
 from control.fast_loop import HOT
 from control.guardrails import Case, towards_risk
-from control.layout import HALL
 from control.leases import hottest_c
 from control.moves import Knob
 from control.predict import View, ends, shift_of
@@ -104,7 +103,7 @@ def limited(case: Case, ending: list[Ending]) -> ControlState:
 def _followed(case: Case, v: Verification) -> str | None:
     """Why a move towards risk is undone although it may have settled, or None: a row that one of
     its points feeds became persistent after it, or the hall where they feed all of it."""
-    for unit in (*(f"row:{row}" for row in case.layout.rows), HALL):
+    for unit in case.layout.judged:
         finding = case.state.findings.get(unit)
         if finding is None or finding.state != "persistent" or finding.heat < HOT:
             continue

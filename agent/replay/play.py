@@ -26,7 +26,6 @@ from config.schema import LoopsSection
 from config.site import Site
 from control import mms
 from control.ims_model import ImsModel
-from control.layout import HALL
 from control.monitor import Trained
 from control.types import Quality, Reading
 from drivers.gate import Gate
@@ -128,9 +127,7 @@ async def replay_history(
             agent = Agent(
                 watched, clock, journal, lambda may: Gate(watched.points, {}, journal, may), model
             )
-            track = Track(
-                (*(f"row:{r}" for r in site.rows), HALL), model.ims.tau_fast, model.ims.tau_persist
-            )
+            track = Track(agent.layout.judged, model.ims.tau_fast, model.ims.tau_persist)
             agent.listeners.append(_Listener(track, agent).listen)
             await _run(agent, clock, history, site.loops, since_s, until_s)
         finally:
