@@ -34,6 +34,7 @@ from tests.safety.mutation_syntax import ROOT, mutants, mutated
 EQUIVALENTS = Path(__file__).with_name("equivalents.toml")
 # file -> its fast tests
 TESTED = {
+    "control/evidence.py": ("test_guardrails.py",),
     "control/guardrails.py": ("test_guardrails.py",),
     "control/modes.py": ("test_modes.py",),
     "drivers/gate.py": ("test_gate.py",),
