@@ -146,7 +146,9 @@ class Table:
             raise self._error(1, "", "no column is left to read")
         used = [header[i] for i in wanted] + ([] if time is None else [header[time]])
         if twice := next((name for name in used if header.count(name) > 1), None):
-            raise self._error(1, twice, "appears twice in the header; leave it out with --ignore")
+            raise self._error(
+                1, twice, "appears twice in the header: rename one, or leave it out with --ignore"
+            )
         return time, wanted
 
     def _number(self, line: int, column: int, cell: str) -> float:

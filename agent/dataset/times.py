@@ -133,7 +133,7 @@ def _date(text: str, form: str) -> datetime:
     try:
         if form:
             return datetime.strptime(text, form)  # noqa: DTZ007  the zone is the file's
-        iso = re.sub(r"\s*(UTC|GMT)$", "+00:00", text)
+        iso = re.sub(r"\s+([+-]\d\d:?\d\d)$", r"\1", re.sub(r"\s*(UTC|GMT)$", "+00:00", text))
         if found := _DAY_FIRST.match(iso):
             day, month, year = found.groups()
             iso = f"{year}-{month:0>2}-{day:0>2}{iso[found.end() :]}"

@@ -30,6 +30,7 @@ def read(folder: Path, text: str, how: Written = BERLIN, name: str = "room.csv")
     ("time", ("2026-07-01T12:00:00Z", "2026-07-01T12:10:00Z")),
     ("time", ("2026-07-01 14:00:00", "2026-07-01 14:10:00")),
     ("time", ("2026-07-01 07:00:00-05:00", "2026-07-01 07:10:00-05:00")),
+    ("time", ("2026-07-01 08:00:00 -0400", "2026-07-01 08:10:00 -0400")),
     ("time", ("2026-07-01 12:00:00.000 UTC", "2026-07-01 12:10:00 UTC")),
     ("Zeit", ("2026-07-01 14:00", "2026-07-01 14:10")),
     ("DateTime", ("01.07.2026 14:00", "1.7.2026 14:10:00")),
@@ -103,6 +104,7 @@ def test_numbers_with_commas_gaps_and_doubled_rows(tmp_path: Path) -> None:
     ("room.csv", "rack,inlet_c\n1,20\n", r"room.csv:1: no column of times"),
     ("room.csv", "time_s,inlet_c\n5,20\n0,20\n", r"room.csv: column time_s: goes from 5 s back to 0 s in row 2"),
     ("room.csv", "time,inlet_c\n2026-07-01,20,3\n", r"room.csv:2: 3 cells, the header has 2"),
+    ("room.csv", "time,inlet_c,inlet_c\n2026-07-01,20,3\n", r"room.csv:1: column inlet_c: appears twice.*rename one"),
     ("google.csv", "time,cpu\n2026-07-01,40\n2026-07-02,50\n", r"google.csv: column cpu: 50 is no share of 1"),
     ("google.csv", ",cpu\n1,0.4\n1,0.5\n0,0.5\n", r"google.csv: column column 1: goes from"),
 ])  # fmt: skip
