@@ -6,7 +6,6 @@ is no fault. Must never repair: a rollup that is wrong is a bug to be found.
 """
 
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 from sqlalchemy import Select, Table, func, select, text
@@ -52,7 +51,7 @@ async def check(engine: AsyncEngine, me: Identity, since_s: float, now_s: float)
         compared = 0
         for rollup, rows, step_s, sums in _MADE_OF:
             open_s = {t // step_s * step_s for t in waiting}
-            async for start_s in _stretches(connection, rows, me, since_s, now_s):
+            for start_s in await _hours(connection, rows, me, since_s, now_s):
                 wrong, n = await _differences(connection, me, rollup, rows, step_s, sums, start_s)
                 problems += [w for at_s, w in wrong if at_s not in open_s]
                 compared += n
@@ -79,18 +78,16 @@ async def _count(connection: AsyncConnection, table: Table, me: Identity) -> int
     return int(await connection.scalar(wanted) or 0)
 
 
-async def _stretches(
+async def _hours(
     connection: AsyncConnection, table: Table, me: Identity, since_s: float, now_s: float
-) -> AsyncIterator[float]:
-    """The hours that have rows, one at a time: memory stays small whatever the span."""
-    times = select(func.min(table.c.ts), func.max(table.c.ts))
-    first, last = (await connection.execute(times.where(*mine(table, me)))).one()
-    if first is None:
-        return
-    at_s = max(first, since_s) // HOUR_S * HOUR_S
-    while at_s <= min(last, now_s):
-        yield at_s
-        at_s += HOUR_S
+) -> list[float]:
+    """The hours that have rows, oldest first: they are looked at one at a time, so that memory stays
+    small whatever the span."""
+    at = bucket(table.c.ts, HOUR_S, connection.dialect.name).label("at")
+    hours = select(at).where(
+        *mine(table, me), table.c.ts >= since_s // HOUR_S * HOUR_S, table.c.ts <= now_s
+    )
+    return [float(h) for h in (await connection.execute(hours.distinct().order_by(at))).scalars()]
 
 
 async def _differences(
