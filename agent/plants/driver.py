@@ -4,13 +4,14 @@ One `PlantWire` holds the plant and what was last written; one `PlantDriver` a d
 and writes through it. Readings appear at the plant's own steps.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from agent.plants.contract import Plant, stepped
 from config.addresses import NamedAddress
 from config.site import Device, Point
-from control.types import Present, Quality, Reading
+from control.types import Present, Quality, Sweep
 
 
 class PlantWire:
@@ -42,27 +43,40 @@ class PlantDriver:
     def __init__(self, device: Device, wire: PlantWire) -> None:
         self.device = device
         self._wire = wire
-        self._plan = [(p, _name(p), p.about.low, p.about.high) for p in device.points]
+        self._names = [_name(p) for p in device.points]
+        self._keys = tuple(p.key for p in device.points)
+        self._low = np.array([p.about.low for p in device.points])
+        self._high = np.array([p.about.high for p in device.points])
 
     async def connect(self) -> None:
         """Nothing to open."""
 
-    async def read(self, now_s: float) -> list[Reading]:
+    async def read(self, now_s: float) -> Sweep:
         """The readings of the plant's last step; setpoints read as they were written."""
-        return [self._reading(*plan, now_s) for plan in self._plan]
+        given, missing = self._wire.readings, np.nan
+        values = np.array([given.get(name, missing) for name in self._names])
+        good = (values >= self._low) & (values <= self._high)
+        if good.all():
+            return Sweep(self._keys, values, now_s, {})
+        faults: dict[int, tuple[Quality, str]] = {}
+        for i in np.flatnonzero(~good).tolist():
+            value = self._value(i)
+            if value is None:
+                faults[i] = Quality.MISSING, "the plant gives no value"
+            elif self._low[i] <= value <= self._high[i]:
+                values[i] = value
+            else:
+                reason = f"{value:g} is outside {self._low[i]:g}..{self._high[i]:g}"
+                faults[i] = Quality.BAD, reason
+        values[list(faults)] = missing
+        return Sweep(self._keys, values, now_s, faults)
 
-    def _reading(self, point: Point, name: str, low: float, high: float, now_s: float) -> Reading:
-        value = self._wire.readings.get(name)
-        if value is not None and low <= value <= high and value - value == 0.0:  # finite
-            return Reading(point.key, value, now_s, Quality.GOOD)
-        if value is None and point.writable is not None:
-            value = self._wire.setpoints.get(name)
-        if value is None:
-            return Reading(point.key, None, now_s, Quality.MISSING, "the plant gives no value")
-        if not (math.isfinite(value) and low <= value <= high):
-            reason = f"{value:g} is outside {low:g}..{high:g}"
-            return Reading(point.key, None, now_s, Quality.BAD, reason)
-        return Reading(point.key, float(value), now_s, Quality.GOOD)
+    def _value(self, at: int) -> float | None:
+        """What the plant says of a point; of a setpoint it is silent about, what was written."""
+        value = self._wire.readings.get(self._names[at])
+        if value is None and self.device.points[at].writable is not None:
+            value = self._wire.setpoints.get(self._names[at])
+        return value
 
     async def present(self, points: Sequence[Point]) -> dict[str, Present]:
         """What stands now."""
@@ -70,7 +84,7 @@ class PlantDriver:
 
     async def write_raw(self, values: Mapping[str, float | None]) -> None:
         """Write setpoints; a plant has no slots, so nothing can be relinquished."""
-        names = {p.key: name for p, name, *_ in self._plan}
+        names = dict(zip(self._keys, self._names, strict=True))
         for key, value in values.items():
             if value is not None:
                 self._wire.put(names[key], value)
