@@ -21,6 +21,8 @@ from tests.agent.mosquitto import Mosquitto
 from tests.agent.postgres import database
 from tests.peers import until
 
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "mqtt"
+
 
 async def speak(site: Site, password: str) -> Mirror:
     """One hall's agent, as far as the fleet sees it."""
@@ -48,14 +50,23 @@ async def speak(site: Site, password: str) -> Mirror:
     return mirror
 
 
+def bridge(port: int) -> list[str]:
+    """The documented bridge, without TLS and names, to a broker here."""
+    lines = (DOCS / "bridge.conf").read_text().splitlines()
+    kept = [x for x in lines if not x.startswith(("bridge_cafile", "remote_"))]
+    return [f"address 127.0.0.1:{port}" if x.startswith("address") else x for x in kept]
+
+
 @pytest.mark.peer
 async def test_two_halls_are_seen_from_one_place(tmp_path: Path) -> None:
+    """One on the broker that is asked, the other on its own, bridged there."""
     server = database()
-    async with Mosquitto(tmp_path) as broker:
+    async with Mosquitto(tmp_path) as broker, Mosquitto(tmp_path, *bridge(broker.port)) as remote:
+        brokers = {"hall-a": broker.url, "hall-b": remote.url}
 
         def site(area: str) -> Site:
             return make.site(tmp_path / area, area=area, url=server.url, password=SecretRef(env="PG"),
-                             mqtt={"url": broker.url})  # fmt: skip
+                             mqtt={"url": brokers[area]})  # fmt: skip
 
         mirrors = [await speak(site(a), server.password) for a in ("hall-a", "hall-b")]
         await mirrors[1].stop()
