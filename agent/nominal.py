@@ -74,8 +74,10 @@ def _alarms(acts: Sequence[Action], until_s: float, trust: bool) -> Iterable[Out
 
 
 def _alarm(name: str, since_s: float, until_s: float, trust: bool) -> Iterable[Out]:
-    scope = "hall" if name.startswith(OF_HALL) else name if name.startswith("row:") else ""
-    if scope and (trust or scope == "hall"):
+    of_all = name.startswith(OF_HALL)
+    judged = name == HALL or name.startswith("row:")  # the monitor's own word is among it
+    if of_all or (judged and trust):
+        scope = HALL if of_all else name
         yield Out(since_s - AROUND_ALARM_S, until_s + AROUND_ALARM_S, scope, "alarm")
 
 

@@ -29,7 +29,7 @@ from agent.plants.site import plant_site
 from agent.rehearse import Rehearsal, Rehearsed
 from config.addresses import NamedAddress
 from control import mms, monitor
-from control.layout import Layout
+from control.layout import HALL, Layout
 from control.monitor import Trained
 from control.types import Snapshot
 from simulators.hall import Hall
@@ -93,8 +93,8 @@ def watch(trained: Trained, hours: float, hall: Hall, row: str = "") -> Run:
 
 
 def row_of(unit: str) -> str:
-    """The row of "rack:C05" or "row:C"."""
-    return unit.partition(":")[2][0]
+    """The row of "rack:C05" or "row:C"; "hall" is of none."""
+    return unit.partition(":")[2][:1] or unit
 
 
 def fault(trained: Trained, name: str, row: str, seed: int) -> dict[str, object]:
@@ -104,7 +104,7 @@ def fault(trained: Trained, name: str, row: str, seed: int) -> dict[str, object]
     hall.overlays.start(name, ONSET_S, None)
     run, onset = watch(trained, 4.0, hall, row), round(ONSET_S / TICK_S)
     here = [i for i, u in enumerate(run.units) if row_of(u) == row]
-    there = [i for i, u in enumerate(run.units) if row_of(u) != row]
+    there = [i for i, u in enumerate(run.units) if row_of(u) not in (row, HALL)]
     before = Run(run.states[:onset], run.units)
     return {
         "fault": name,

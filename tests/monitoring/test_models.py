@@ -76,14 +76,15 @@ async def test_an_alarm_ends_and_what_was_persistent_is_left_out_unless_distrust
     history: History,
 ) -> None:
     for at_s, state in ((0, "unacknowledged"), (60, "acknowledged"), (600, "normal")):
-        history.add_action({"ts_s": T0 + at_s, "type": "alarm", "id": "row:A", "state": state})
+        for name in ("row:A", "hall"):
+            history.add_action({"ts_s": T0 + at_s, "type": "alarm", "id": name, "state": state})
     for k in range(100):
         state = "persistent" if 50 <= k < 60 else "nominal"
         history.add_scores(T0 + 6000 + 10 * k, [finding("rack:A01", state)])
     await history.flush()
     out = await left_out(history, site(), T0 - 10, T0 + 13_200, trust_alarms=True)
     assert [(o.scope, o.since_s - T0, o.until_s - T0) for o in out] == [
-        ("row:A", -600, 1200), ("rack:A01", 5400, 7200),
+        ("hall", -600, 1200), ("row:A", -600, 1200), ("rack:A01", 5400, 7200),
     ]  # fmt: skip
     assert await left_out(history, site(), T0 - 10, T0 + 13_200, trust_alarms=False) == []
 
