@@ -81,6 +81,9 @@ def site_environment(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {**beside, **environ}
 
 
+TWICE = ": two files in one? Keep config_version and [site] once, and each [[device]]"
+
+
 class _Loader:
     """Collects problems while it goes; one use a load."""
 
@@ -160,8 +163,9 @@ class _Loader:
             self.problems.append(Problem(shown, 1, "file", reason))
         except tomllib.TOMLDecodeError as error:
             at = re.search(r"line (\d+)", str(error))
+            hint = TWICE if re.search(r"twice|overwrite", str(error)) else ""
             self.problems.append(
-                Problem(shown, int(at[1]) if at else 1, "syntax", f"not TOML: {error}")
+                Problem(shown, int(at[1]) if at else 1, "syntax", f"not TOML: {error}{hint}")
             )
         except (UnicodeDecodeError, ValueError, RecursionError) as error:
             self.problems.append(Problem(shown, 1, "file", f"not a UTF-8 site file: {error}"))

@@ -30,6 +30,9 @@ from config.secrets import SecretRef
 Mode = Literal["advisory", "closed_loop"]
 
 
+NO_RACKS = "no point says its rack: inlets and rack power stand nowhere; set rack and row"
+
+
 @dataclass(frozen=True, slots=True)
 class Writable:
     """What may be written to a point, in the quantity's own unit, and how it is given back.

@@ -56,6 +56,11 @@ def _events(config_path: Path, as_json: bool, since: str | None, limit: int) -> 
         return
     from agent.clock import utc
 
+    if not entries:
+        click.echo(
+            "nothing is in the journal of this time: it holds writes, changes of mode and commands",
+            err=True,
+        )
     for e in entries:
         rest = (f"{k}={_shown(v)}" for k, v in e.items() if k not in ("seq", "at_s", "kind"))
         click.echo(f"{e['seq']:6} {utc(e['at_s'])[:19]}Z {e['kind']:10} {' '.join(rest)}")

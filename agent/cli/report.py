@@ -11,7 +11,7 @@ import click
 from agent.cli.exits import Exit, fail
 from agent.cli.options import config_option
 from config.loader import load_site, site_environment
-from config.site import Site
+from config.site import NO_RACKS, Site
 
 NOTHING = (
     "  nothing of this time is in history: a minute is kept when it is over; is the agent running"
@@ -138,8 +138,10 @@ def summary(found: dict[str, Any]) -> list[str]:
         f"  saved          {kwh if made else 'nothing was changed'}",
         f"  PUE            {_n(kpi['pue']['value'], 3)}",
     ]
-    if not any(c["kept_pct"] for c in found["compliance"]):
+    if all(t["kwh"] is None for t in terms.values()):
         lines.append(NOTHING)
+    elif not found["racks"]:
+        lines.append(f"  limits         {NO_RACKS}")
     for c in found["compliance"]:
         kept = "not measured" if c["kept_pct"] is None else (
             f"kept {c['kept_pct']:.2f} %, worst {c['worst']:.1f} {c['unit']} at {c['at']}, limit {c['max']:g}"

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from agent.scan.snmp import Scanned, Walker, scan
 from agent.scan.tables import Found
 from agent.scan.toml import Entry, site_file
 from agent.scan.unknown import candidates
+from config.loader import site_environment
 from config.schema import AuthSection
 from config.secrets import SecretRef
 from config.site import Device
@@ -54,9 +56,14 @@ def snmp(
     hiding: str, rack: str | None, row: str | None, timeout_s: float,
 ) -> None:  # fmt: skip
     """Find out what SNMP devices are and print a site file for them."""
+    environ = site_environment(Path("site.toml"), os.environ)  # a .env in this folder counts
+    community = community or environ.get(COMMUNITY)
     if user is None and not community:
-        fail(f"give --community NAME, or --user for v3 (or set {COMMUNITY})", Exit.USAGE)
-    access = _v3(user, signing, hiding) if user else _community(community or "", v1)
+        fail(
+            f"give --community NAME, or --user for v3 (or set {COMMUNITY}, here or in .env)",
+            Exit.USAGE,
+        )
+    access = _v3(user, signing, hiding, environ) if user else _community(community or "", v1)
     places = [_place(target) for target in targets]
     stands = {k: v for k, v in (("rack", rack), ("row", row)) if v}
     if stands and len(places) > 1:
@@ -76,11 +83,11 @@ def _community(community: str, v1: bool) -> Access:
     return Access(auth, keys, {COMMUNITY: community})
 
 
-def _v3(user: str, signing: str, hiding: str) -> Access:
+def _v3(user: str, signing: str, hiding: str, environ: dict[str, str]) -> Access:
     keys: dict[str, object] = {"version": "3", "user": user}
-    if os.environ.get(AUTH):
+    if environ.get(AUTH):
         keys |= {"auth_protocol": signing, "auth_password": {"env": AUTH}}
-        if os.environ.get(PRIV):
+        if environ.get(PRIV):
             keys |= {"priv_protocol": hiding, "priv_password": {"env": PRIV}}
         _say(f"passwords are not written: the file reads them from ${AUTH} and ${PRIV}")
     else:
@@ -92,7 +99,7 @@ def _v3(user: str, signing: str, hiding: str) -> Access:
             f"--auth {signing} or --priv {hiding}: see `skadi schema config` for the names",
             Exit.USAGE,
         )
-    return Access(auth, keys, dict(os.environ))
+    return Access(auth, keys, environ)
 
 
 def _place(target: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from agent.reading_json import reading_json
 from config.errors import ConfigError
 from config.loader import load_site
 from config.show import given_back, show_site
+from config.site import NO_RACKS
 from config.starter import starter_file
 
 
@@ -97,6 +98,8 @@ def _summary(site: Any) -> list[str]:
         f"{site.source}: ok: {len(site.devices)} devices, {len(site.points)} points,"
         f" {len(site.writable_points)} writable, {len(site.racks)} racks in {len(site.rows)} rows"
     ]
+    if not site.racks and site.of_quantity("inlet_c", "pdu_kw"):
+        lines.append(f"  {NO_RACKS}")
     for p in writable:
         w = p.writable
         how = given_back(p, site.device[p.device])

@@ -37,6 +37,8 @@ TURNS = [
     ("stauts -c site.toml", 2, "did you mean 'status'?"),
     ("once -c site.toml", 75, "SKADI_SNMP_COMMUNITY is not set: export it or add it to .env"),
     ("check -c typo.toml", 78, "did you mean 'inlet_c'?"),
+    ("check -c two.toml", 78, "two files in one?"),
+    ("check -c site.toml", 0, "set rack and row"),
     ("scan modbus 127.0.0.1:9 --timeout 0.5", 75, "check host, port and network"),
     ("scan snmp 127.0.0.1:9", 2, "SKADI_SNMP_COMMUNITY"),
     ("status -c site.toml", 75, "is it running? (skadi run)"),
@@ -58,6 +60,7 @@ def test_a_wrong_turn_names_the_way_out(
     command: str, code: int, words: str, tmp_path: Path
 ) -> None:
     (tmp_path / "site.toml").write_text(SITE, encoding="utf-8")
+    (tmp_path / "two.toml").write_text(SITE + SITE, encoding="utf-8")
     (tmp_path / "typo.toml").write_text(
         SITE.replace('"inlet_c"\noid', '"inlet_k"\noid'), encoding="utf-8"
     )
