@@ -45,12 +45,12 @@ def lines(seen: Json) -> list[str]:
         f" p95 {_against(seen, 'worst_latency_p95_ms', 'latency_p95_max_ms')},"
         f" rack {_against(seen, 'worst_rack_kw', 'rack_max_kw')}",
     ]
-    for row in seen["rows"]:
-        ema = "-" if row["ema"] is None else f"{row['ema']:.2f}"
-        tau = "" if row["tau_persist"] is None else f" of {row['tau_persist']:.2f}"
-        out.append(
-            f"  row {row['row']:5} {row['state']}, D(x) {ema}{tau}, since {row['since'][:19]}Z"
-        )
+    judged = [(f"row {r['row']}", r) for r in seen["rows"]]
+    judged += [("hall", seen["hall"])] if seen.get("hall") else []
+    for name, unit in judged:
+        ema = "-" if unit["ema"] is None else f"{unit['ema']:.2f}"
+        tau = "" if unit["tau_persist"] is None else f" of {unit['tau_persist']:.2f}"
+        out.append(f"  {name:9} {unit['state']}, D(x) {ema}{tau}, since {unit['since'][:19]}Z")
     if not seen["rows"]:
         out.append("  rows      not judged: no trained model (skadi train; ims.model)")
     return [*out, *_devices(seen["devices"]), *_held(seen["held"]), *_troubles(seen)]

@@ -39,7 +39,7 @@ COMMANDS = {"status": ["status"], "log": ["log", "actions", "--limit", "24"]}
 def draw(name: str, title: str, ansi: str, folder: Path, width: int = WIDTH) -> None:
     """One picture of what a terminal has shown."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(ansi.rstrip("\n")))
+    console.print(Text.from_ansi(ansi.rstrip("\n") + "\n"))  # a line more: the last one is clipped
     (folder / f"{name}.svg").write_text(picture(console, title), encoding="utf-8")
 
 
