@@ -175,6 +175,7 @@ def http() -> Iterator[str]:
     api = make_app(None).openapi()
     yield from ("# HTTP API", NOTE)
     yield "The whole of it, with every schema: `skadi schema openapi`, or `/docs` of a running agent.\n"
+    yield api["info"]["description"]
     rows = ((code(method.upper()), code(path), about.get("description") or about.get("summary", ""))
             for path, methods in api["paths"].items() for method, about in methods.items())  # fmt: skip
     yield from table(("method", "path", ""), rows)

@@ -143,7 +143,7 @@ async def test_what_a_reload_takes_away_is_forgotten_by_the_broker(
     mirror.publish_device(gone, [reading(20.0)])
     mirror.publish_health("rack-a01", {"device": "rack-a01"})
     mirror.publish_health(stays.id, {"device": stays.id})
-    mirror.publish_row("nowhere", {"state": "nominal"})
+    mirror.publish_unit("row:nowhere", {"state": "nominal"})
     mirror.publish_alarm("device:rack-a01", {"state": "unacknowledged"})
     mirror.adopt(replace(site, devices=tuple(d for d in site.devices if d is not gone)))
     await mirror.stop()
