@@ -195,7 +195,7 @@ def split(fixed: Result, result: Result) -> str:
     """Points of the fixed baseline's total saved in cooling, server fans and the rest of IT, and what
     of it is only deferred; nothing where a plant keeps no account."""
     was, now = fixed.get("truth"), result.get("truth")
-    if not was or not now or "server_fan_kwh" not in was:
+    if not was or not now or "server_fan_kwh" not in was.keys() & now.keys():
         return ""
     saved = {
         k: was[k] - now[k] for k in ("cooling_kwh", "server_fan_kwh", "it_kwh", "deferred_kwh")

@@ -23,7 +23,7 @@ from control import (
     verify,
 )
 from control import monitor as monitoring
-from control.features import worst_inlets
+from control.features import read_inlets
 from control.guardrails import Case, judge, objections
 from control.heartbeat import beats
 from control.layout import Layout
@@ -116,7 +116,8 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
 
 def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) -> Decision:
     """Answer trouble; hand work back after it; end what must end."""
-    inlets = worst_inlets(setting.layout, snapshot)
+    # A slope is of readings: what a lost one may have risen by is in the level it is taken for.
+    inlets = read_inlets(setting.layout, snapshot)
     trend = fast_loop.trend(
         setting.layout, inlets, state.inlet_trend, snapshot.now_s - state.trend_s
     )

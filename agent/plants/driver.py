@@ -61,8 +61,8 @@ class PlantDriver:
         faults: dict[int, tuple[Quality, str]] = {}
         for i in np.flatnonzero(~good).tolist():
             value = self._value(i)
-            if value is None:
-                faults[i] = Quality.MISSING, "the plant gives no value"
+            if value is None or value != value:  # no answer: the last stands until it is too old
+                faults[i] = Quality.UNKNOWN, "the plant gives no value"
             elif self._low[i] <= value <= self._high[i]:
                 values[i] = value
             else:

@@ -1,8 +1,13 @@
 """Trouble is graded, each grade has its means, and cold is no trouble."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from control import fast_loop
+from control.decide import Setting, fast
+from control.features import read_inlets, worst_inlets
 from control.types import Finding, Proposal
 from tests.control.hall import case, finding
 
@@ -59,3 +64,19 @@ def test_no_cooling_move_of_the_fast_loop_ever_goes_towards_risk() -> None:
             if change.point.startswith("crac-") and change.old is not None:
                 safer = -1 if "supply" in change.point else 1
                 assert (change.new - change.old) * safer > 0, change
+
+
+def test_what_a_silent_probe_may_have_risen_by_is_a_level_and_no_slope() -> None:
+    """25 degC, not read for 20 s: it may be warmer by now, and nothing says that it rises."""
+    at = case({"pdu-b/inlet_c.B01": 25.0})
+    inlets = worst_inlets(at.layout, at.snapshot)
+    state = replace(
+        at.state, inlet_trend=np.column_stack([inlets, inlets]), trend_s=at.snapshot.now_s
+    )
+    silent = replace(at.snapshot, now_s=at.snapshot.now_s + 20.0, age_s=at.snapshot.age_s + 20.0,
+                     values=np.full_like(at.snapshot.values, np.nan))  # fmt: skip
+    after = fast(Setting.of(at.layout, None), silent, state, "f1")
+    assert worst_inlets(at.layout, silent).max() >= 25.5
+    assert read_inlets(at.layout, silent).max() == 25.0
+    assert after.state.inlet_trend is not None
+    assert np.array_equal(after.state.inlet_trend[:, 0], after.state.inlet_trend[:, 1])

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from agent.cli.rehearse import rehearse as command
 from agent.plants.site import PlantError
-from agent.rehearse import Rehearsal, load_plant, rehearse
+from agent.rehearse import Rehearsal, Rehearsed, load_plant, rehearse
 from tests.plants.tiny import P, TwoZones
 
 ME = "tests.plants.test_brought"
@@ -148,3 +149,26 @@ def test_a_limit_that_was_broken_is_exit_1_with_the_object() -> None:
     done = CliRunner().invoke(command, ["--plant", f"{ME}:Hot", "--hours", "2", "--json"])
     assert done.exit_code == 1
     assert json.loads(done.stdout)["violation_steps"] == {"inlet": 8, "latency": 0, "rack": 0}
+
+
+class Silent(TwoZones):
+    """Says where its zones are once, and never again."""
+
+    def step(self, dt_s: float, setpoints: Mapping[str, float]) -> dict[str, float]:
+        """Readings; of zones the first only, then one that is absent and one that is NaN."""
+        first, readings = self.now_s == 0.0, super().step(dt_s, setpoints)
+        if not first:
+            del readings["east/zone_c"]
+            readings["west/zone_c"] = math.nan
+        return readings
+
+
+async def test_a_reading_that_is_lost_stands_until_it_is_too_old(tmp_path: Path) -> None:
+    """As with a device that does not answer: for three steps, then nothing is known."""
+    run = Rehearsed(Rehearsal(f"{ME}:Silent", hours=2.0, controller="fixed"), tmp_path)
+    said = []
+    for _ in range(5):
+        await run.tick()
+        said.append({z: run.agent.snapshot().value(f"{z}/zone_c") for z in ("east", "west")})
+    run.close()
+    assert said == [{"east": 21.0, "west": 21.0}] * 4 + [{"east": None, "west": None}]
