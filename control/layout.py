@@ -65,6 +65,16 @@ class Groups:
             out[some] = np.fmax.reduceat(values[self.flat], self.starts[some])
         return out
 
+    def leads(self, values: NDArray[np.float64], others: int) -> NDArray[np.float64]:
+        """How far the largest good value of each group is over the next one; 0 in a group with fewer
+        than so many other good ones. Shape (n,)."""
+        out = np.zeros(len(self.counts))
+        for i, (start, count) in enumerate(zip(self.starts, self.counts, strict=True)):
+            mine = values[self.flat[start : start + count]]
+            mine = np.sort(mine[~np.isnan(mine)])
+            out[i] = mine[-1] - mine[-2] if len(mine) > others else 0.0
+        return out
+
     def _sums(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         taken = values[self.flat]
         good = ~np.isnan(taken)

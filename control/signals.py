@@ -33,8 +33,10 @@ PLACE: tuple[str, ...] = (
     "pump_pct",
     "valve_pct",  # the widest
     "pressure_pa",
+    "lone_k",  # how far the worst rack's inlet stands over every other's of the place
 )
 SERVER_RAMP_C = 25.0  # device facts: server fans ramp above about 25 degC
+OTHERS_LEAST = 3  # so many other racks must be read to say that one stands alone
 RUNNING_PCT = 5.0  # a fan below this stands: its supply air is no supply
 
 
@@ -110,6 +112,7 @@ class Signals:
         out[:, 0], out[:, 1] = self._racks.max(inlets), self._racks.mean(inlets)
         out[:, 2] = self._racks.mean(hot)
         out[:, PLACE.index("air_c")] = self._air_groups.mean(air)
+        out[:, PLACE.index("lone_k")] = self._racks.leads(inlets, OTHERS_LEAST)
         out[:, PLACE.index("valve_pct")] = self._valves.max(snapshot.values)
         for name, groups in self._by_place.items():
             out[:, PLACE.index(name)] = groups.mean(snapshot.values)

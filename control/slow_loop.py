@@ -24,6 +24,9 @@ from control.types import Change, Effect, Proposal
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
 OPTIMISM = 0.5  # sigmas of doubt that count for a move
 COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
+# One rack that stands by more than a kelvin over all others of its row is a place of its own or a
+# probe at fault: it gets less of that room, but never less than the second, whichever it is.
+LONE_K, LONE_COMFORT_K = 1.0, 1.5
 COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
 LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
 LATENCY_FULL = 0.98  # here they get their time back
@@ -86,8 +89,8 @@ def _of_knob(view: View, knob: Knob) -> list[Candidate]:
 def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> int | None:
     """The place that is too warm, short of cooling or too slow, and that this move helps."""
     limits = view.case.layout.site.limits
-    warm_c = limits.inlet_max_c - COMFORT_K + COMFORT_SLACK_K
     for i in view.places_of(knob):
+        warm_c = limits.inlet_max_c - comfort_k(view, i) + COMFORT_SLACK_K
         inlet_c, valve = view.place(i, "inlet_c"), view.place(i, "valve_pct")
         full = valve > VALVE_FULL_PCT
         if effect.inlet_c < 0 and inlet_c > warm_c and not (full and knob.quantity in AIR_KNOBS):
@@ -101,6 +104,11 @@ def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     ):
         return 0
     return None
+
+
+def comfort_k(view: View, place: int) -> float:
+    """How far a place's worst inlet is kept below the limit, K."""
+    return max(COMFORT_K - max(0.0, view.place(place, "lone_k") - LONE_K), LONE_COMFORT_K)
 
 
 def _score(view: View, effect: Effect) -> float:
@@ -208,8 +216,8 @@ def _too_warm(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     for i in view.places_of(knob):
         worst = view.place(i, "inlet_c") + pending_k(view.case.state, view.signals.places[i])
         ahead = worst + effect.inlet_c + 2.0 * effect.inlet_sigma_k
-        if ahead > limit_c - COMFORT_K:
-            return f"inlet {worst:.1f} -> {ahead:.1f} degC, limit {limit_c:g} less {COMFORT_K:g} K"
+        if ahead > limit_c - (room_k := comfort_k(view, i)):
+            return f"inlet {worst:.1f} -> {ahead:.1f} degC, limit {limit_c:g} less {room_k:g} K"
     return None
 
 

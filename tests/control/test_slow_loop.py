@@ -1,0 +1,44 @@
+"""How near to their limit the slow loop leaves inlets, and what one that stands alone may take of it."""
+
+import numpy as np
+import pytest
+
+from control import slow_loop
+from control.layout import Groups
+from control.predict import View
+from control.signals import HALL, PLACE, Signals
+from control.slow_model import prior
+from tests.control.hall import case
+
+
+@pytest.mark.parametrize(
+    ("inlets", "leads_k"),
+    [
+        ([24.0, 22.0, 22.5, 21.0], 1.5),
+        ([24.0, 24.0, 22.5, 21.0], 0.0),  # two agree: that is the place
+        ([24.0, 22.0, 22.5], 0.0),  # too few to contradict
+        ([24.0, 22.0, 22.5, np.nan], 0.0),
+        ([np.nan] * 4, 0.0),
+        ([], 0.0),
+    ],
+)
+def test_a_rack_stands_alone_where_three_others_say_so(inlets: list[float], leads_k: float) -> None:
+    groups = Groups.of([list(range(len(inlets)))])
+    assert groups.leads(np.array(inlets), 3)[0] == pytest.approx(leads_k)
+
+
+@pytest.mark.parametrize(
+    ("lone_k", "room_k"),
+    [(0.0, 3.0), (0.9, 3.0), (1.5, 2.5), (3.0, 1.5), (9.0, 1.5), (np.nan, 3.0)],
+)
+def test_one_that_stands_alone_gets_less_room_and_never_none(lone_k: float, room_k: float) -> None:
+    at, places = case(), np.full((3, len(PLACE)), 20.0)
+    places[:, PLACE.index("lone_k")] = lone_k
+    hall = np.full(len(HALL), 100.0)
+    belief = prior(hall, places, 0.0)
+    assert belief is not None
+    view = View(at, Signals(at.layout), hall, places, belief)
+    assert slow_loop.comfort_k(view, 0) == pytest.approx(room_k)
+    # Nobody else of its row comes nearer than the usual room.
+    others = room_k + (lone_k if lone_k > 0 else 0.0)
+    assert others >= slow_loop.COMFORT_K
