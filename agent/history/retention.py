@@ -1,7 +1,7 @@
 """What is thrown away: rows that are too old, and the oldest readings when space runs out.
 
-Decides by age (keep_days, everything) and by size (max_gb, raw readings only: rollups are small
-and say most). Works in stretches of time, each a transaction of its own, so that the writer is
+Decides by age (keep_days, everything) and by size (max_gb a hall, raw readings only: rollups are
+small and say most). Works in stretches of time, each a transaction of its own, so that the writer is
 never locked out for long. Must never delete raw rows of the last hour, whatever the size.
 """
 
@@ -58,7 +58,8 @@ async def purge(
             deleted += (await connection.execute(delete(table).where(*old))).rowcount
 
     async def too_big(connection: AsyncConnection) -> bool:
-        return await used_bytes(connection) > max_bytes
+        used = await used_bytes(connection)
+        return used * await _share(connection, site, area) > max_bytes
 
     newest_s = now_s - HOUR_S
     return deleted + await _oldest_first(transaction, TELEMETRY_RAW, site, area, newest_s, too_big)
@@ -92,6 +93,13 @@ async def _oldest_first(
             count = (await connection.execute(old)).rowcount
         done += count
         stretch_s *= 2 if count < ROWS_AT_ONCE else 0.5
+
+
+async def _share(connection: AsyncConnection, site: str, area: str) -> float:
+    """How much of a shared database is this hall's, by its points: others' rows are not ours to pay for."""
+    points = select(func.count()).select_from(SERIES)
+    own = await connection.scalar(points.where(SERIES.c.site == site, SERIES.c.area == area))
+    return float((own or 0) / max(1, await connection.scalar(points) or 0))
 
 
 async def used_bytes(connection: AsyncConnection) -> float:

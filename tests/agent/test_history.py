@@ -394,6 +394,26 @@ async def test_a_full_database_gives_up_its_oldest_readings_and_keeps_what_they_
     await history.close()
 
 
+async def test_in_a_shared_database_a_hall_pays_for_its_own_readings(place: Place) -> None:
+    history, other = place.history(), place.history(area="hall-b")
+    for one in (history, other):
+        assert await one.start()
+        add(one, INLET, *((float(i), 20.0) for i in range(0, 8_000, 4)))
+        await one.flush()
+    place.ask("VACUUM" if place.postgres is None else "ANALYZE telemetry_raw")
+    async with history._read() as connection:
+        used = await history_retention.used_bytes(connection)
+
+    async def purged(most: float) -> int:
+        now_s = T0 + 8_100
+        return await history_retention.purge(history._write, "ber1", "hall-a", now_s, 90, most)
+
+    assert await purged(0.6 * used) == 0
+    assert await purged(0.4 * used) > 0
+    assert place.ask("SELECT count(*) FROM telemetry_raw WHERE area = 'hall-b'") == [["2000"]]
+    await asyncio.gather(history.close(), other.close())
+
+
 async def test_timescale_is_used_where_it_is_there(history: History, place: Place) -> None:
     if place.postgres is None:
         place.ask("SELECT 1")
