@@ -167,7 +167,7 @@ def _limits(r: Json) -> list[Block]:
         for n in r["near"]
     )  # fmt: skip
     return [*blocks, Text(f"Nearly reached, the closest first; near is within {within}:"),
-            Table(("limit", "where", ">closest", ">margin", "when (UTC)", ">min near"), near)]  # fmt: skip
+            Table(("limit", "where", ">closest", ">margin", "when (UTC)", ">min near"), near, (14, 34, 14, 12, 15, 11))]  # fmt: skip
 
 
 def _rehearsal(r: Json) -> list[Block]:
