@@ -9,6 +9,7 @@ device takes: drivers have asyncio.timeout for that.
 import asyncio
 import ctypes
 import heapq
+import math
 import os
 import re
 import time
@@ -18,6 +19,9 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+# Polls and jobs begin together, at these spaces of boot time: waking up costs an idle host more
+# than reading a device.
+SLOT_S = 0.25
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # random(4): one UUID a boot
 
 
@@ -132,6 +136,11 @@ def read_boot_id(path: Path = BOOT_ID_FILE, environ: Mapping[str, str] | None = 
         except (OSError, UnicodeDecodeError):
             boot_id = ""
     return boot_id.strip().replace("-", "").lower() or f"unknown-{time.time_ns()}"
+
+
+def at_slot(boot_s: float) -> float:
+    """The next slot at or after a boot time."""
+    return math.ceil(boot_s / SLOT_S - 1e-6) * SLOT_S
 
 
 def wall_utc() -> datetime:

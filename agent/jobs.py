@@ -2,7 +2,7 @@
 
 Decides when a job runs, never what it does. A job that fails is logged under its name and
 counted; it must never stop another job nor its own next run. First runs come one period after
-the start. `Scheduler` runs in real time (or faster) on APScheduler; `run_virtual` in virtual time.
+the start, at the slots where polls begin. `Scheduler` runs in real time (or faster) on APScheduler; `run_virtual` in virtual time.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from agent.clock import VirtualClock, WallClock, wall_utc
+from agent.clock import VirtualClock, WallClock, at_slot, wall_utc
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +28,15 @@ _EPSILON_S = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do every `period_s` seconds of agent time."""
+    """Something to do every `period_s` seconds of agent time.
+
+    light: a look that costs less than APScheduler's accounts of it, and so runs without them.
+    """
 
     name: str
     period_s: float
     run: Callable[[], Awaitable[None]]
+    light: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.period_s < float("inf"):
@@ -92,6 +96,7 @@ class Scheduler:
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._behind: set[str] = set()
         self._steps: asyncio.Task[None] | None = None
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -100,15 +105,26 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin. Needs a running event loop."""
-        for job in self._jobs:
-            trigger = _Every(job.period_s / self._clock.speed)
-            self._scheduler.add_job(self._run, trigger, args=[job], id=job.name)
-        self._scheduler.start()
+        now_s = self._clock.boot_s()
         self._steps = asyncio.create_task(self._watch_steps(), name="jobs: clock steps")
+        for job in self._jobs:
+            if job.light:
+                task = asyncio.create_task(self._look(job), name=f"job {job.name}")
+                self._looks[job.name] = task
+                continue
+            trigger = _Every(job.period_s / self._clock.speed)
+            wait_s = (at_slot(now_s + job.period_s) - now_s) / self._clock.speed
+            first = wall_utc() + timedelta(seconds=wait_s)
+            self._scheduler.add_job(
+                self._run, trigger, args=[job], id=job.name, next_run_time=first
+            )
+        self._scheduler.start()
 
     def reschedule(self, jobs: Sequence[Job]) -> None:
         """Go on with other periods, where they differ."""
         for job in jobs:
+            if job.light:
+                continue  # no key of the site file sets its period
             trigger = _Every(job.period_s / self._clock.speed)
             if self._scheduler.get_job(job.name).trigger.period != trigger.period:
                 self._scheduler.reschedule_job(job.name, trigger=trigger)
@@ -121,6 +137,9 @@ class Scheduler:
         self._steps.cancel()
         await asyncio.gather(self._steps, return_exceptions=True)
         self._steps = None
+        for name, task in self._looks.items():
+            if name not in self._running:
+                task.cancel()
         await asyncio.sleep(0)  # let runs that were submitted just now begin
         if self._running:
             _, late = await asyncio.wait(self._running.values(), timeout=drain_s)
@@ -128,9 +147,19 @@ class Scheduler:
                 names = sorted(n for n, task in self._running.items() if task in late)
                 log.warning("jobs cut off at stop", jobs=names, drain_s=drain_s)
         self._scheduler.shutdown(wait=False)
+        for task in self._looks.values():
+            task.cancel()
+        await asyncio.gather(*self._looks.values(), return_exceptions=True)
         # shutdown() cancels through the loop: stay until those runs are gone.
         while self._running:
             await asyncio.wait(self._running.values())
+
+    async def _look(self, job: Job) -> None:
+        """Run a job again and again; never twice at once, and never to catch up."""
+        while self._steps is not None:
+            now_s = self._clock.boot_s()
+            await self._clock.sleep_s(at_slot(now_s + job.period_s) - now_s)
+            await self._run(job)
 
     async def _run(self, job: Job) -> None:
         task = asyncio.current_task()
@@ -154,7 +183,9 @@ class Scheduler:
     async def _watch_steps(self) -> None:
         offset_s = self._wall_offset_s()
         while True:
-            await asyncio.sleep(STEP_CHECK_S)
+            now_s = self._clock.boot_s()
+            due_s = at_slot(now_s + STEP_CHECK_S * self._clock.speed)
+            await self._clock.sleep_s(due_s - now_s)
             step_s = self._wall_offset_s() - offset_s
             if abs(step_s) > STEP_S:
                 offset_s += step_s

@@ -5,14 +5,13 @@ nothing about values: drivers make readings, the store ages them.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import structlog
 
-from agent.clock import Clock, stopwatch_s
+from agent.clock import SLOT_S, Clock, at_slot, stopwatch_s
 from config.site import Device
 from control.types import Quality, Reading
 from drivers.contract import Driver, DriverError
@@ -21,8 +20,6 @@ log = structlog.get_logger(__name__)
 
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_MOST = 12.0  # times the device's own period
-# Polls begin together, at these spaces: waking up costs an idle host more than reading a device.
-SLOT_S = 0.2
 
 OnReadings = Callable[[Device, Sequence[Reading]], None]
 
@@ -71,7 +68,7 @@ class Poller:
         now_s = self.clock.boot_s()
         for i, driver in enumerate(drivers):
             device = driver.device
-            first_s = _at_slot(now_s + device.poll_interval_s * i / len(drivers))
+            first_s = at_slot(now_s + device.poll_interval_s * i / len(drivers))
             self._tasks[device.id] = asyncio.create_task(
                 self._poll(driver, first_s), name=f"poll {device.id}"
             )
@@ -145,9 +142,4 @@ class Poller:
             self.stats[driver.device.id].wait_s = wait_s
             due_s, now_s = due_s + wait_s, self.clock.boot_s()
             if now_s > due_s or not answered:
-                due_s = max(due_s, now_s) if period_s < SLOT_S else _at_slot(max(due_s, now_s))
-
-
-def _at_slot(at_s: float) -> float:
-    """The next slot, the same for all devices: boot time in steps of SLOT_S."""
-    return math.ceil(at_s / SLOT_S - 1e-6) * SLOT_S
+                due_s = max(due_s, now_s) if period_s < SLOT_S else at_slot(max(due_s, now_s))

@@ -104,7 +104,7 @@ class Running:
         """The table of periodic jobs."""
         loops = self.site.loops
         return [
-            Job("kill_file", KILL_LOOK_S, self._look_for_kill_file),
+            Job("kill_file", KILL_LOOK_S, self._look_for_kill_file, light=True),
             Job("ims_mms", loops.ims_mms_s, self.agent.observe),
             Job("fast", loops.fast_s, self._fast),
             Job("slow", loops.slow_s, self.agent.slow),

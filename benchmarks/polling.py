@@ -186,6 +186,7 @@ def measure(
     start_cpu_s = cpu_s(watched)
     time.sleep(WARM_UP_S)
     whole_s = max(1, round(seconds / max(period_s, 1.0))) * max(period_s, 1.0)  # begins as it ends
+    calm(counter)
     points, cpu, began = counter.points, cpu_s(watched), time.monotonic()
     rss = 0
     while (left_s := began + whole_s - time.monotonic()) > 0:
@@ -197,6 +198,16 @@ def measure(
         round(100 * points / (expected * took), 2), round(cpu / points * 1e6, 2),
         round(100 * cpu / took, 1), round(rss / 2**20, 1), round(start_cpu_s, 2),
     )  # fmt: skip
+
+
+def calm(counter: Counter) -> None:
+    """Return just after a burst of points, so that none is cut in two, or where none pauses."""
+    end, before = time.monotonic() + 1.0, counter.points
+    while time.monotonic() < end:
+        seen = counter.points
+        time.sleep(0.03)
+        if counter.points == seen != before:
+            return
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -193,3 +193,27 @@ def test_the_grid_is_kept_and_missed_runs_are_not_listed() -> None:
     assert trigger.get_next_fire_time(due, late) == due + timedelta(seconds=10)
     much_later = due + timedelta(days=20_000)
     assert trigger.get_next_fire_time(due, much_later) == much_later + timedelta(seconds=10)
+
+
+async def test_a_light_job_runs_again_after_a_failure_and_ends_with_the_scheduler() -> None:
+    runs, ended = 0, False
+
+    async def look() -> None:
+        nonlocal runs, ended
+        runs += 1
+        if runs == 2:
+            raise RuntimeError("no such file")
+        if runs == 4:
+            await asyncio.sleep(0.05)  # under way when everything stops: it may end
+            ended = True
+
+    scheduler = Scheduler([Job("look", 10.0, look, light=True)], WallClock(FAST))
+    with capture_logs():
+        scheduler.start()
+        await until(lambda: runs == 4)
+        await scheduler.stop()
+    assert (runs, ended) == (4, True)
+    assert scheduler.stats.failures == {"look": 1}
+    await asyncio.sleep(0.03)
+    assert runs == 4
+    await scheduler.stop()  # twice is as good as once

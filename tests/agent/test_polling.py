@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from agent.clock import VirtualClock
-from agent.polling import BACK_OFF_MOST, SLOT_S, Poller
+from agent.clock import SLOT_S, VirtualClock
+from agent.polling import BACK_OFF_MOST, Poller
 from config.site import Device, Point
 from control.types import Present, Quality, Reading
 from drivers.contract import Transient
