@@ -207,6 +207,7 @@ def calm(counter: Counter) -> None:
         seen = counter.points
         time.sleep(0.03)
         if counter.points == seen != before:
+            time.sleep(0.07)  # and as far from the next one as from this
             return
 
 
