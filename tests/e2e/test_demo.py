@@ -56,6 +56,8 @@ def test_no_process_outlives_a_demo(tmp_path: Path, number: signal.Signals) -> N
     with subprocess.Popen(
         [*DEMO, "--folder", str(files)], cwd=tmp_path, env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore SIGINT, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as demo:  # fmt: skip
         until(lambda: len(processes_of(files)) >= 2, "the demo's children run")
         time.sleep(0.5)
