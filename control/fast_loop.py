@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from config.site import Point
 from control.features import worst_inlets
-from control.guardrails import Case
+from control.guardrails import WARM, Case
 from control.layout import Layout
 from control.moves import traffic_away
 from control.types import Change, Kind, Proposal
@@ -31,7 +31,7 @@ FAST_S, SLOW_S = 20.0, 80.0  # means whose difference is the slope: short agains
 STEADY_SLOPE = 0.002  # K/s: below this a slope is noise
 # Kelvin above where a row should be (a tenth more power counts as one) that make it trouble, by
 # grade: the monitor is far finer than what anybody would act on.
-WARM, HOT = 0.5, 1.0
+HOT = 1.0  # and WARM of control.guardrails
 TAKER_LATENCY = 0.8  # of the limit: queues grow steeply beyond, so no more work goes there
 ONSET_S = 180.0  # how long a new incident holds jobs back whatever the inlets say
 SHIFT_PCT = {1: 10.0, 2: 25.0, 3: 25.0}  # of an even share, by grade
