@@ -19,6 +19,9 @@ from control.state import ControlState
 from control.types import Finding, Snapshot
 from control.units import known_bad
 
+UNLIKE_OFF_S = (
+    3_600.0  # of rows that only run unlike themselves: one that comes and goes calls once
+)
 NEAR_K = 0.5  # below the inlet limit: a warning
 HYSTERESIS_K = 0.5
 HYSTERESIS = 0.03  # of a limit
@@ -124,8 +127,10 @@ def _rows(
                     "look at the unit; the others of its zone carry its load", on_delay_s=60.0)  # fmt: skip
     for row, found in hot.items():
         text = f"row {row}: {'; '.join(t for _, t in found)}"
-        yield Cause(f"row:{row}", max(s for s, _ in found), text,
-                    f"look at row {row}'s units and racks; skadi explain says what was done")  # fmt: skip
+        worst = max(s for s, _ in found)
+        yield Cause(f"row:{row}", worst, text,
+                    f"look at row {row}'s units and racks; skadi explain says what was done",
+                    off_delay_s=UNLIKE_OFF_S if worst is Severity.MEDIUM else 60.0)  # fmt: skip
 
 
 def _troubles(

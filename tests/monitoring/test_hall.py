@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from control.alarms import Alarm, State, acknowledge, step
 from control.causes import Facts, causes
 from control.context import CONTEXT, Commands
 from control.features import row_features, unit_features, unit_names
@@ -59,3 +60,23 @@ def test_the_hall_calls_only_where_no_row_says_why() -> None:
     assert called(hall=hall, row=row) == ["row:A"]
     assert called(hall=replace(hall, heat=-1.0)) == [], "over-cooled is nobody's call"
     assert called(hall=replace(hall, state="transient")) == []
+
+
+def test_a_row_that_only_runs_unlike_itself_calls_once_though_it_comes_and_goes() -> None:
+    found = Finding("row:A", 9.0, 9.0, "persistent", NOW_S, ("latency_p95_ms",), 0.2)
+    wrong, hot = case(findings={"row:A": found}), case({"pdu-a/inlet_c.A01": 29.0})
+    [unlike], [over] = (
+        causes(c.layout, c.snapshot, c.state, Facts({}, 3), frozenset()) for c in (wrong, hot)
+    )
+    alarms: dict[str, Alarm] = {}
+    calls = 0
+    for minute in range(240):
+        now_s, there = NOW_S + 60.0 * minute, [unlike] if minute % 20 < 10 else []
+        alarms = step(alarms, there, now_s)
+        if any(a.state is State.UNACKNOWLEDGED for a in alarms.values()):
+            calls += 1
+            acknowledged = acknowledge(alarms, unlike.id, now_s)
+            assert isinstance(acknowledged, dict)
+            alarms = acknowledged
+    assert calls == 1
+    assert (unlike.off_delay_s, over.off_delay_s) == (3_600.0, 60.0), "a limit's ends at once"
