@@ -105,7 +105,6 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin. Needs a running event loop."""
-        now_s = self._clock.boot_s()
         self._steps = asyncio.create_task(self._watch_steps(), name="jobs: clock steps")
         for job in self._jobs:
             if job.light:
@@ -113,7 +112,7 @@ class Scheduler:
                 self._looks[job.name] = task
                 continue
             trigger = _Every(job.period_s / self._clock.speed)
-            wait_s = (at_slot(now_s + job.period_s) - now_s) / self._clock.speed
+            wait_s = self._until_slot_s(job.period_s) / self._clock.speed
             first = wall_utc() + timedelta(seconds=wait_s)
             self._scheduler.add_job(
                 self._run, trigger, args=[job], id=job.name, next_run_time=first
@@ -157,8 +156,7 @@ class Scheduler:
     async def _look(self, job: Job) -> None:
         """Run a job again and again; never twice at once, and never to catch up."""
         while self._steps is not None:
-            now_s = self._clock.boot_s()
-            await self._clock.sleep_s(at_slot(now_s + job.period_s) - now_s)
+            await self._clock.sleep_s(self._until_slot_s(job.period_s))
             await self._run(job)
 
     async def _run(self, job: Job) -> None:
@@ -180,12 +178,15 @@ class Scheduler:
             self._behind.add(name)
             log.warning("job still running when due again; runs are skipped", job=name)
 
+    def _until_slot_s(self, period_s: float) -> float:
+        """Agent time from now to the first slot after a period."""
+        now_s = self._clock.boot_s()
+        return at_slot(now_s + period_s) - now_s
+
     async def _watch_steps(self) -> None:
         offset_s = self._wall_offset_s()
         while True:
-            now_s = self._clock.boot_s()
-            due_s = at_slot(now_s + STEP_CHECK_S * self._clock.speed)
-            await self._clock.sleep_s(due_s - now_s)
+            await self._clock.sleep_s(self._until_slot_s(STEP_CHECK_S * self._clock.speed))
             step_s = self._wall_offset_s() - offset_s
             if abs(step_s) > STEP_S:
                 offset_s += step_s
