@@ -35,3 +35,11 @@ def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_either(text: str, value: Any, as_json: bool) -> None:
+    """Print a document as it stands, or with --json the JSON value that holds it."""
+    if as_json:
+        print_json(value)
+    else:
+        click.echo(text, nl=not text.endswith("\n"))

@@ -45,12 +45,12 @@ def page(command: click.Command, version: str) -> str:
         ".SH DESCRIPTION", _text(command.help or ""), ".SH COMMANDS",
     ]  # fmt: skip
     context = click.Context(command, info_name="skadi")
-    for each in _below(context):
+    for each in below(context):
         lines += _command(each)
     return "\n".join(lines) + _SECTIONS
 
 
-def _below(context: click.Context) -> Iterator[click.Context]:
+def below(context: click.Context) -> Iterator[click.Context]:
     """The commands under one, each with its path, groups opened."""
     group = context.command
     assert isinstance(group, click.Group)
@@ -59,7 +59,7 @@ def _below(context: click.Context) -> Iterator[click.Context]:
         assert command is not None
         child = click.Context(command, info_name=name, parent=context)
         if isinstance(command, click.Group):
-            yield from _below(child)
+            yield from below(child)
         else:
             yield child
 

@@ -68,20 +68,24 @@ def show(name: str, as_json: bool) -> None:
 
 
 @profile.command()
+@json_option
 @click.argument("cases", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-def test(cases: tuple[Path, ...]) -> None:
+def test(cases: tuple[Path, ...], as_json: bool) -> None:
     """Hold profiles against CASES: files of OIDs and the points that must come out."""
     files = [f for c in cases for f in (sorted(c.glob("*.toml")) if c.is_dir() else [c])]
-    failed = 0
+    results = []
     for file in files:
         try:
             problems = run_case(read_case(file))
         except CaseError as error:
             problems = [str(error)]
-        failed += bool(problems)
+        results.append({"file": str(file), "ok": not problems, "problems": problems})
         click.echo(f"{'FAIL' if problems else 'ok  '} {file}", err=True)
         for problem in problems:
             click.echo(f"     {problem}", err=True)
-    click.echo(f"{len(files) - failed} of {len(files)} cases pass", err=True)
-    if failed or not files:
+    passed = sum(not r["problems"] for r in results)
+    click.echo(f"{passed} of {len(files)} cases pass", err=True)
+    if as_json:
+        print_json(results)
+    if passed < len(files) or not files:
         raise click.exceptions.Exit(int(Exit.FAILURE))

@@ -6,8 +6,9 @@ import re
 import click
 
 from agent.cli.exits import Exit, fail
+from agent.cli.options import json_option
+from agent.cli.scan import say, show
 from agent.scan.modbus import Shown, entry_of, look, profile_of
-from agent.scan.toml import site_file
 from config.links import SerialSection
 from config.site import Device
 from drivers.contract import DriverError
@@ -16,6 +17,7 @@ _TARGET = re.compile(r"^([^\s/:]+)(?::(\d{1,5}))?$")
 
 
 @click.command()
+@json_option
 @click.argument("targets", nargs=-1, required=True, metavar="HOST[:PORT]|/dev/...")
 @click.option("--unit", "units", multiple=True, type=click.IntRange(0, 255), default=(1,),
               show_default=True, help="Unit id; repeat for several.")  # fmt: skip
@@ -27,7 +29,7 @@ _TARGET = re.compile(r"^([^\s/:]+)(?::(\d{1,5}))?$")
 @click.option("--timeout", "timeout_s", default=2.0, show_default=True, help="Seconds a request.")
 def modbus(
     targets: tuple[str, ...], units: tuple[int, ...], rtu: bool, baud: int, parity: str,
-    first: int, count: int, timeout_s: float,
+    first: int, count: int, timeout_s: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Find out what Modbus units are and print a site file of their raw registers.
 
@@ -38,8 +40,7 @@ def modbus(
         for i, (target, unit) in enumerate(((t, u) for t in targets for u in units), 1)
     ]
     shown = asyncio.run(_all(devices, first, count))
-    if shown:
-        click.echo(site_file([entry_of(s) for s in shown]), nl=False)
+    show([entry_of(s) for s in shown], as_json)
     if len(shown) < len(devices):
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))
 
@@ -51,12 +52,12 @@ async def _all(devices: list[Device], first: int, count: int) -> list[Shown]:
         try:
             shown = await look(device, first, count)
         except DriverError as error:
-            _say(f"{where}: {error}")
+            say(f"{where}: {error}")
             continue
         said = ", ".join(shown.identity.values()) or "does not say what it is"
         profile = profile_of(shown)
         known = f"{profile.name}: {profile.about.title}; " if profile else ""
-        _say(f"{where}: {known}{said}; {len(shown.readings)} registers answer")
+        say(f"{where}: {known}{said}; {len(shown.readings)} registers answer")
         if shown.readings:
             found.append(shown)
     return found
@@ -76,7 +77,3 @@ def _device(
         id_, "modbus-rtu-tcp" if rtu else "modbus-tcp", (), host=match[1],
         port=int(match[2] or 502), unit_id=unit, timeout_s=timeout_s,
     )  # fmt: skip
-
-
-def _say(text: str) -> None:
-    click.echo("".join(c if c.isprintable() else "?" for c in text), err=True)

@@ -15,9 +15,11 @@ from typing import Any
 import click
 
 from agent.cli.exits import Exit, fail
+from agent.cli.options import json_option
+from agent.cli.scan import say, show
 from agent.scan.snmp import Scanned, Walker, scan
 from agent.scan.tables import Found
-from agent.scan.toml import Entry, site_file
+from agent.scan.toml import Entry
 from agent.scan.unknown import candidates
 from config.loader import site_environment
 from config.schema import AuthSection
@@ -42,6 +44,7 @@ class Access:
 
 
 @click.command()
+@json_option
 @click.argument("targets", nargs=-1, required=True, metavar="HOST[:PORT]...")
 @click.option("--community", envvar=COMMUNITY, help=f"v1 or v2c community (or ${COMMUNITY}).")
 @click.option("--v1", is_flag=True, help="Speak v1, for devices that know nothing else.")
@@ -53,7 +56,7 @@ class Access:
 @click.option("--timeout", "timeout_s", default=2.0, show_default=True, help="Seconds a request.")
 def snmp(
     targets: tuple[str, ...], community: str | None, v1: bool, user: str | None, signing: str,
-    hiding: str, rack: str | None, row: str | None, timeout_s: float,
+    hiding: str, rack: str | None, row: str | None, timeout_s: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Find out what SNMP devices are and print a site file for them."""
     environ = site_environment(Path("site.toml"), os.environ)  # a .env in this folder counts
@@ -69,8 +72,7 @@ def snmp(
     if stands and len(places) > 1:
         fail("--rack and --row are for one target; set them in the file for several", Exit.USAGE)
     entries, lost = asyncio.run(_scan_all(places, access, timeout_s, stands))
-    if entries:
-        click.echo(site_file(entries), nl=False)
+    show(entries, as_json)
     if lost:
         raise click.exceptions.Exit(int(Exit.UNREACHABLE))
 
@@ -79,7 +81,7 @@ def _community(community: str, v1: bool) -> Access:
     version = "1" if v1 else "2c"
     auth = AuthSection(version="1" if v1 else "2c", community=SecretRef(env=COMMUNITY))
     keys: dict[str, object] = {"version": version, "community": {"env": COMMUNITY}}
-    _say(f"the community is not written: the file reads it from ${COMMUNITY}; set it before `once`")
+    say(f"the community is not written: the file reads it from ${COMMUNITY}; set it before `once`")
     return Access(auth, keys, {COMMUNITY: community})
 
 
@@ -89,9 +91,9 @@ def _v3(user: str, signing: str, hiding: str, environ: dict[str, str]) -> Access
         keys |= {"auth_protocol": signing, "auth_password": {"env": AUTH}}
         if environ.get(PRIV):
             keys |= {"priv_protocol": hiding, "priv_password": {"env": PRIV}}
-        _say(f"passwords are not written: the file reads them from ${AUTH} and ${PRIV}")
+        say(f"passwords are not written: the file reads them from ${AUTH} and ${PRIV}")
     else:
-        _say(f"${AUTH} is not set: scanning without a password")
+        say(f"${AUTH} is not set: scanning without a password")
     try:
         auth = AuthSection.model_validate(keys)
     except ValueError:
@@ -132,7 +134,7 @@ async def _scan_all(
                 lines = await candidates(Walker(session), found.object_id)
         except DriverError as error:
             where = f"{host}:{port}"
-            _say(str(error) if where in str(error) else f"{where}: {error}")
+            say(str(error) if where in str(error) else f"{where}: {error}")
             lost += 1
             continue
         finally:
@@ -147,19 +149,19 @@ def _tell(host: str, port: int, found: Scanned) -> None:
     """Say on stderr what the device is and what was left out."""
     where = f"{host}:{port}"
     if found.profile is None:
-        _say(f"{where}: unknown device ({found.object_id}: {found.descr[:60]!r}); "
+        say(f"{where}: unknown device ({found.object_id}: {found.descr[:60]!r}); "
              "its numbers stand as candidates in comments: confirm what they are")  # fmt: skip
     elif not found.profile.match.sys_object_id:
-        _say(f"{where}: unknown device ({found.object_id}: {found.descr[:60]!r}); it speaks "
+        say(f"{where}: unknown device ({found.object_id}: {found.descr[:60]!r}); it speaks "
              f"{found.profile.about.title}: confirm its points")  # fmt: skip
     else:
-        _say(f"{where}: {found.profile.name}: {found.profile.about.title}")
+        say(f"{where}: {found.profile.name}: {found.profile.about.title}")
         if found.related:
-            _say(f"{where}: the model ({found.object_id}) is none that the profile names; the "
+            say(f"{where}: the model ({found.object_id}) is none that the profile names; the "
                  "vendor's tables are there: confirm some values")  # fmt: skip
-    _say(f"{where}: {len(found.found.points)} points, {found.requests} requests")
+    say(f"{where}: {len(found.found.points)} points, {found.requests} requests")
     for reason, count in found.found.left_out.items():
-        _say(f"{where}: {count} left out: {reason}")
+        say(f"{where}: {count} left out: {reason}")
 
 
 def _entry(
@@ -195,7 +197,3 @@ def _id(name: str, ids: set[str]) -> str:
         unique, count = f"{slug}-{count}", count + 1
     ids.add(unique)
     return unique
-
-
-def _say(text: str) -> None:
-    click.echo("".join(c if c.isprintable() else "?" for c in text), err=True)

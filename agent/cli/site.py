@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.cli.exits import Exit, fail, print_json, show_problems
+from agent.cli.exits import Exit, fail, print_either, print_json, show_problems
 from agent.cli.options import config_option, json_option
 from agent.reading_json import reading_json
 from config.errors import ConfigError
@@ -19,35 +19,40 @@ from config.starter import starter_file
 
 
 @click.command()
+@json_option
 @click.argument("file", type=click.Path(path_type=Path), default="site.toml")
 @click.option("--force", is_flag=True, help="Overwrite FILE, or the drop-in.")
 @click.option("--drop-in", "drop_in_path", type=click.Path(path_type=Path, allow_dash=True), metavar="PATH",
               help="Write the systemd drop-in for the devices of FILE to PATH (- prints it).")  # fmt: skip
-def init(file: Path, force: bool, drop_in_path: Path | None) -> None:
+def init(as_json: bool, file: Path, force: bool, drop_in_path: Path | None) -> None:
     """Write a commented start file for a site of your own; with --drop-in, what systemd must open for it.
 
     The units let the agent speak to this host alone. The drop-in belongs at
     /etc/systemd/system/skadi.service.d/10-devices.conf
     """
     if drop_in_path is not None:
-        _drop_in(file, drop_in_path, force)
+        _drop_in(file, drop_in_path, force, as_json)
         return
     _write_new(file, starter_file(), force)
     click.echo(f"wrote {file}; next: edit the devices (skadi scan writes them for you), then"
                f"  skadi check -c {file}", err=True)  # fmt: skip
+    if as_json:
+        print_json({"wrote": str(file)})
 
 
-def _drop_in(file: Path, path: Path, force: bool) -> None:
+def _drop_in(file: Path, path: Path, force: bool, as_json: bool) -> None:
     from agent.reach import drop_in
 
     text, left = drop_in(load_site(file))
     for why in left:
         click.echo(f"skadi: {why}", err=True)
     if str(path) == "-":
-        click.echo(text, nl=False)
+        print_either(text, {"wrote": None, "text": text, "left_out": left}, as_json)
         return
     target = path / "10-devices.conf" if path.is_dir() else path
     _write_new(target, text, force)
+    if as_json:
+        print_json({"wrote": str(target), "text": text, "left_out": left})
     click.echo(
         f"wrote {target}; next: ln -sfn skadi.service.d /etc/systemd/system/skadi-release.service.d"
         " && systemctl daemon-reload && systemctl restart skadi", err=True
@@ -125,15 +130,20 @@ def _untried(site: Any) -> list[str]:
 
 
 @click.command()
+@json_option
 @click.argument("what", type=click.Choice(["config", "openapi", "mqtt", "man"]), default="config")
-def schema(what: str) -> None:
-    """Print the JSON schema of a site file (config), the HTTP API's OpenAPI, MQTT's schemas, or the man page."""
+def schema(as_json: bool, what: str) -> None:
+    """Print the JSON schema of a site file (config), the HTTP API's OpenAPI, MQTT's schemas, or the man page.
+
+    The schemas are JSON as they are; --json makes it one line, and wraps the man page.
+    """
     if what == "man":
         from agent.cli import skadi
         from agent.cli.man import page
         from agent.surfaces import own_version
 
-        click.echo(page(skadi, own_version()), nl=False)
+        text = page(skadi, own_version())
+        print_either(text, {"man": text}, as_json)
         return
     if what == "openapi":
         from agent.api.app import make_app
@@ -148,7 +158,7 @@ def schema(what: str) -> None:
         from config.jsonschema import site_schema
 
         shown = site_schema()
-    click.echo(json.dumps(shown, indent=2))
+    print_either(json.dumps(shown, indent=2), shown, as_json)
 
 
 @click.command()

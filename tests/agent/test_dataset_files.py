@@ -21,8 +21,8 @@ BERLIN = Written("Europe/Berlin")
 TURN_S = 1_792_890_000.0  # 2026-10-25 01:00 UTC: clocks in Berlin go back
 
 
-def read(folder: Path, text: str, how: Written = BERLIN, name: str = "room.csv") -> Source:
-    (folder / name).write_bytes(text.encode())
+def read(folder: Path, text: str | bytes, how: Written = BERLIN, name: str = "room.csv") -> Source:
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return read_source(folder / name, "", how)
 
 
@@ -55,8 +55,6 @@ def test_a_format_of_its_own(tmp_path: Path) -> None:
     text = "time,inlet_temp_c\n7/1/2026 2:00 PM,20\n7/1/2026 2:10 PM,21\n"
     source = read(tmp_path, text, Written("Europe/Berlin", "%m/%d/%Y %I:%M %p"))
     assert source.series[0].times_s.tolist() == [NOON_S, NOON_S + 600]
-    with pytest.raises(TableError, match=r"room.csv:2: column time: .*--time-format"):
-        read(tmp_path, text)
 
 
 @pytest.mark.parametrize("minutes", [1, 10, 30, 45, 60])
@@ -107,21 +105,15 @@ def test_numbers_with_commas_gaps_and_doubled_rows(tmp_path: Path) -> None:
     ("room.csv", "time,inlet_c,inlet_c\n2026-07-01,20,3\n", r"room.csv:1: column inlet_c: appears twice.*rename one"),
     ("google.csv", "time,cpu\n2026-07-01,40\n2026-07-02,50\n", r"google.csv: column cpu: 50 is no share of 1"),
     ("google.csv", ",cpu\n1,0.4\n1,0.5\n0,0.5\n", r"google.csv: column column 1: goes from"),
+    ("room.csv", "time,inlet (°C)\n2026-07-01,20\n".encode("latin-1"), r"room.csv:1: not UTF-8.*save it as UTF-8"),
+    ("room.csv", "time,inlet_c\n2026-07-01,20\n2026,°\n".encode("latin-1"), r"room.csv:3: not UTF-8"),
+    ("room.csv", "time,inlet_temp_c\n7/1/2026 2:00 PM,20\n", r"room.csv:2: column time: .*--time-format"),
 ])  # fmt: skip
 def test_what_is_refused_says_where_and_what_to_do(
-    tmp_path: Path, name: str, text: str, says: str
+    tmp_path: Path, name: str, text: str | bytes, says: str
 ) -> None:
     with pytest.raises(TableError, match=says):
         read(tmp_path, text, name=name)
-
-
-def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
-    (tmp_path / "room.csv").write_bytes("time,inlet (°C)\n2026-07-01,20\n".encode("latin-1"))
-    with pytest.raises(TableError, match=r"room.csv:1: not UTF-8.*save it as UTF-8"):
-        read_source(tmp_path / "room.csv", "", BERLIN)
-    (tmp_path / "room.csv").write_bytes("time,inlet_c\n2026-07-01,20\n2026,°\n".encode("latin-1"))
-    with pytest.raises(TableError, match=r"room.csv:3: not UTF-8"):
-        read_source(tmp_path / "room.csv", "", BERLIN)
 
 
 def test_cpu_loads_of_any_sampling_keep_their_holes(tmp_path: Path) -> None:

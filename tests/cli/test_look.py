@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from agent.cli import COMMANDS, skadi
-from agent.cli.man import page
+from agent.cli.man import below, page
 from agent.clock import utc
 from agent.local import LocalDoor
 from agent.screen.local import fill
@@ -166,3 +168,37 @@ async def test_shells_complete_commands_and_choices(terminal: Terminal) -> None:
         sys.executable, "-m", "agent", env=env, stdout=asyncio.subprocess.PIPE
     )
     assert (await process.communicate())[0].split() == [b"plain,alarms"]
+
+
+# What has no --json, and why: everything else answers a program as well as a person.
+WITHOUT_JSON = {
+    "run": "it runs until a signal, says nothing on stdout, and logs JSON lines wherever no terminal reads",
+    "sim": "handed on to the simulators' own command line, which has one",
+}
+
+
+@pytest.mark.parametrize("context", below(click.Context(skadi)), ids=lambda c: c.command_path)
+def test_every_command_answers_a_program(context: click.Context) -> None:
+    takes = any("--json" in p.opts for p in context.command.params)
+    assert takes != (context.info_name in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize(("words", "holds"), [
+    (["init", "new.toml"], {"wrote": "new.toml"}),
+    (["init", "new.toml", "--drop-in", "-"], {"wrote": None, "left_out": []}),
+    (["schema", "mqtt"], {"schema": 1}),
+    (["schema", "man"], {}),
+    (["completion", "fish"], {"shell": "fish"}),
+    (["scan", "modbus", "127.0.0.1:1"], {"devices": [], "site_file": ""}),
+    (["scan", "snmp", "127.0.0.1:1", "--community", "x", "--timeout", "0.1"], {"devices": [], "site_file": ""}),
+])  # fmt: skip
+def test_stdout_is_one_json_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], holds: dict[str, object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "--drop-in" in words:
+        CliRunner().invoke(skadi, ["init", "new.toml"])
+    done = CliRunner().invoke(skadi, [*words, "--json"])
+    told = json.loads(done.stdout)
+    assert told | holds == told
+    assert done.exit_code == (75 if words[0] == "scan" else 0)

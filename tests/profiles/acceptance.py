@@ -8,6 +8,7 @@ Each recording of ../shared/devices (or SKADI_SHARED) is served by snmpsim; `ska
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ BIN = Path(sys.executable).parent
 @contextmanager
 def snmpsim(folder: Path, data: Path) -> Iterator[int]:
     """snmpsim over a folder of recordings; a recording's name is its community."""
-    port = free_port()
+    port = free_port(kind=socket.SOCK_DGRAM)
     with (folder / "log").open("w") as log, subprocess.Popen(
         [BIN / "snmpsim-command-responder", f"--data-dir={data}", f"--cache-dir={folder / 'cache'}",
          f"--agent-udpv4-endpoint=127.0.0.1:{port}"],
