@@ -48,7 +48,7 @@ class AlarmDesk:
 
     def acknowledge(self, name: str) -> str | None:
         """Somebody has seen it; why not, or None."""
-        return self._person(machine.acknowledge(self.alarms, name, self._agent.clock.now_s()))
+        return self._person(machine.acknowledge(self.alarms, name))
 
     def shelve(self, name: str, for_s: float) -> str | None:
         """Do not call for a while; why not, or None."""

@@ -56,7 +56,9 @@ class Reloader:
             return _unchanged(f"{len(told)} problems in the site file", told)
         found = compare(old, new)
         if found.refused:
-            ok, detail, _ = _unchanged("it takes a restart", [str(c) for c in found.refused])
+            ok, detail, _ = _unchanged(
+                "some of it can't change while it runs", [str(c) for c in found.refused]
+            )
             return ok, detail, True
         if not found.changes:
             return True, {"changed": []}, False

@@ -34,7 +34,7 @@ class Store:
         self._taken_s = np.zeros(n)  # when the latest reading was, whatever it said
         self._codes = np.full(n, _UNKNOWN, np.uint8)  # its quality
         self._reasons = dict.fromkeys(range(n), "not read yet")  # of those not good
-        self._sources: dict[int, str] = {}  # of the good value, where it was not polled
+        self._sources = np.where(layout.pushed, "pushed", "polled").tolist()
         self._places: dict[tuple[str, ...], tuple[Places, float]] = {}
 
     def update(self, readings: Iterable[Reading]) -> None:
@@ -53,7 +53,6 @@ class Store:
             if good:
                 self._values[at] = self._last[at] = reading.value
                 self._good_s[at] = reading.taken_s
-                self._sources[at] = reading.source
 
     def _said(self, at: int, quality: Quality, reason: str, taken_s: float) -> None:
         self._codes[at], self._taken_s[at], self._reasons[at] = _CODES[quality], taken_s, reason
@@ -119,10 +118,10 @@ class Store:
         """What stands for a point now: its last reading, or the last good one, fresh or stale."""
         key, code = self._keys[at], int(self._codes[at])
         good_s = float(self._good_s[at])
-        reason = self._reasons[at] if code != _GOOD else ""
+        reason, source = self._reasons[at] if code != _GOOD else "", self._sources[at]
         if good_s == -np.inf or code not in (_GOOD, _UNKNOWN):
-            return Reading(key, None, float(self._taken_s[at]), _QUALITIES[code], reason)
-        value, source = float(self._last[at]), self._sources.get(at, "polled")
+            return Reading(key, None, float(self._taken_s[at]), _QUALITIES[code], reason, source)
+        value = float(self._last[at])
         age_s = now_s - good_s
         if age_s <= self._max_age_s[at]:
             return Reading(key, value, good_s, Quality.GOOD, "", source)

@@ -86,11 +86,12 @@ def _sections(old: Site, new: Site) -> Iterator[Change]:
         yield from _keys(name, getattr(old, name), getattr(new, name), rule, ("mode", "armed"))
     for name in FREE:
         yield from _keys(name, getattr(old, name), getattr(new, name), None)
-    if old.api is None or new.api is None:
-        yield from _one("api", old.api, new.api, RESTART)
-    else:
-        yield from _keys("api", old.api, new.api, API)
-    yield from _one("mqtt", old.mqtt, new.mqtt, RESTART)
+    for name, rule in {"api": API, "mqtt": {}}.items():
+        a, b = getattr(old, name), getattr(new, name)
+        if a is None or b is None:
+            yield from _one(name, _is(a), _is(b), RESTART)
+        else:
+            yield from _keys(name, a, b, rule)
     yield from _one("unit", old.units, new.units, RESTART)
 
 

@@ -51,7 +51,8 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One cause's alarm. changed_s: since when the cause has been there, or been gone."""
+    """One cause's alarm. changed_s: since when the cause has been there, or been gone; since_s: since
+    when the alarm stands, whoever has acknowledged it meanwhile."""
 
     cause: Cause
     state: State
@@ -133,7 +134,8 @@ def _tick(before: Alarm | None, cause: Cause | None, now_s: float) -> Alarm:
 def _raised(alarm: Alarm, now_s: float) -> Alarm:
     if alarm.state is State.UNACKNOWLEDGED:
         return alarm
-    return replace(alarm, state=State.UNACKNOWLEDGED, since_s=now_s)
+    since_s = alarm.since_s if alarm.state is State.ACKNOWLEDGED else now_s
+    return replace(alarm, state=State.UNACKNOWLEDGED, since_s=since_s)
 
 
 def _cleared(alarm: Alarm, now_s: float) -> Alarm:
@@ -141,20 +143,20 @@ def _cleared(alarm: Alarm, now_s: float) -> Alarm:
     if alarm.state is State.NORMAL or now_s - alarm.changed_s < alarm.cause.off_delay_s:
         return alarm
     if alarm.state is State.ACKNOWLEDGED:
-        return replace(alarm, state=State.NORMAL, since_s=now_s)
+        return replace(alarm, state=State.NORMAL)
     if alarm.state is State.UNACKNOWLEDGED:
-        return replace(alarm, state=State.RETURNED, since_s=now_s)
+        return replace(alarm, state=State.RETURNED)
     return alarm
 
 
-def acknowledge(alarms: Alarms, name: str, now_s: float) -> dict[str, Alarm] | str:
+def acknowledge(alarms: Alarms, name: str) -> dict[str, Alarm] | str:
     """Somebody has seen it. Returns the alarms, or why not."""
     alarm = alarms.get(name)
     if alarm is None or alarm.state not in (State.UNACKNOWLEDGED, State.RETURNED):
         return f"no alarm {name[:64]!r} waits to be acknowledged"
     ended = alarm.state is State.RETURNED
     state = State.NORMAL if ended else State.ACKNOWLEDGED
-    return {**alarms, name: replace(alarm, state=state, since_s=now_s)}
+    return {**alarms, name: replace(alarm, state=state)}
 
 
 def shelve(alarms: Alarms, name: str, now_s: float, for_s: float) -> dict[str, Alarm] | str:

@@ -23,6 +23,7 @@ from agent.history.service import History
 from agent.logs import configure
 from agent.mqtt.mirror import Mirror
 from agent.mqtt.payload import TOPICS
+from agent.mqtt.schema import SCHEMAS
 from agent.operations.table import OPERATIONS
 from agent.rehearse import Rehearsal, Rehearsed
 from config.jsonschema import site_schema
@@ -179,6 +180,28 @@ def http() -> Iterator[str]:
     rows = ((code(method.upper()), code(path), about.get("description") or about.get("summary", ""))
             for path, methods in api["paths"].items() for method, about in methods.items())  # fmt: skip
     yield from table(("method", "path", ""), rows)
+    yield from shapes(api["components"]["schemas"])
+
+
+def shapes(schemas: Json) -> Iterator[str]:
+    """Every member of every shape."""
+    for name, schema in sorted(schemas.items()):
+        yield f"## `{name}`\n\n{cell(schema.get('description', ''))}\n"
+        rows = ((code(member), code(kind(field)), field.get("description", ""))
+                for member, field in schema.get("properties", {}).items())  # fmt: skip
+        yield from table(("member", "type", ""), rows)
+
+
+def kind(field: Json) -> str:
+    """The type of a member in a word or two."""
+    if "anyOf" in field:
+        return " or ".join(map(kind, field["anyOf"]))
+    if "enum" in field:
+        return " or ".join(map(str, field["enum"]))
+    if isinstance(types := field.get("type", ""), list):
+        return " or ".join(types)
+    named = str(field.get("$ref") or field.get("const") or types).rpartition("/")[2]
+    return f"list of {kind(field['items'])}" if named == "array" else named
 
 
 def mqtt() -> Iterator[str]:
@@ -188,6 +211,7 @@ def mqtt() -> Iterator[str]:
     yield from table(
         ("topic", "what it carries"), ((code(t), about) for t, about in TOPICS.items())
     )
+    yield from shapes(SCHEMAS)
 
 
 def operations() -> Iterator[str]:

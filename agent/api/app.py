@@ -21,6 +21,7 @@ from agent import json_in
 from agent.api.auth import Tokens, foreign
 from agent.api.models import Error, ErrorBody, Problem
 from agent.api.views import Seen
+from agent.glossary import WORDS, described
 from agent.services import HistoryDown
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ renamed or removed within a version; ignore what you don't know.
 `GET /ws/events` is a WebSocket: everything that happens, numbered. `?since=SEQ&boot=NONCE` goes on
 where a connection broke, `&types=kpi,monitor,action` picks some. Frames are JSON: hello {boot, seq,
 oldest, types}, gap {from, to} for what can no longer be given, then events {seq, ts, type, body}.
-Closed with 1008: refused; 1013: too slow; 1001: the agent stops.
+What does not fit is refused at the handshake with an Error (401, 403, 422, 503), as any other request. Closed
+with 1013: too slow; 1001: the agent stops.
 """
 
 
@@ -124,7 +126,7 @@ class Border:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         context: Context | None = self._state.context
         if context is not None and (why := foreign(context.site, headers)):
-            await _refuse(scope, receive, send, 403, why)
+            await error_response(403, why)(scope, receive, send)
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -132,16 +134,10 @@ class Border:
         most = MOST_TELEMETRY_BYTES if scope["path"] == "/telemetry" else MOST_BYTES
         said = headers.get("content-length", "0")
         if said.isascii() and said.isdigit() and int(said[:20]) > most:
-            await _refuse(scope, receive, send, 413, f"at most {most} bytes are taken here")
+            refused = error_response(413, f"at most {most} bytes are taken here")
+            await refused(scope, receive, send)
             return
         await self._app(scope, _measured(receive, most), _plainly(send))
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": why[:100]})
-    else:
-        await error_response(status, why)(scope, receive, send)
 
 
 def _measured(receive: Receive, most: int) -> Receive:
@@ -207,6 +203,25 @@ async def _docs(request: Request) -> Response:
     return HTMLResponse(docs_page(request.app.openapi()), headers=headers)
 
 
+class Api(FastAPI):
+    """An application whose OpenAPI says of each member and parameter what it is."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The contract, made once."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        shown = super().openapi()
+        shapes = shown["components"]["schemas"]
+        shapes |= {name: described(name, shape) for name, shape in shapes.items()}
+        for path, method in ((p, m) for p, ms in shown["paths"].items() for m in ms.values()):
+            if "state" in method["tags"]:
+                method["security"] = [{"token": []}, {}]  # on loopback anyone reads
+            for taken in method.get("parameters", ()):
+                about = WORDS.get(f"{path}.{taken['name']}") or WORDS.get(taken["name"], "")
+                taken.setdefault("description", about)
+        return shown
+
+
 def make_app(context: Context | None) -> FastAPI:
     """The application; without a context it only tells its OpenAPI."""
     from agent.api import events as api_events
@@ -215,7 +230,7 @@ def make_app(context: Context | None) -> FastAPI:
     from agent.api import report as api_report
     from agent.api import write as api_write
 
-    app = FastAPI(
+    app = Api(
         title=TITLE, description=ABOUT, version=context.version if context else "0",
         redoc_url=None, docs_url=None, separate_input_output_schemas=False,
         exception_handlers={

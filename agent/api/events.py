@@ -5,7 +5,8 @@ no longer be given is announced as a gap, never left out silently. Reads from th
 the client's pace, so nobody waits for it.
 
 Frames (JSON text): hello {boot, seq, oldest, types}, gap {from, to}, then events
-{seq, ts, type, body}. Close codes: 1008 refused, 1013 too slow, 1001 the agent stops.
+{seq, ts, type, body}. Refused at the handshake, as other requests are (401, 403, 422, 503); close codes: 1013 too
+slow, 1001 the agent stops.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 
+from agent.api.app import error_response
 from agent.api.auth import may_read
 from agent.events import TYPES, Hub
 from agent.plain import strict_json
@@ -56,15 +58,13 @@ async def events(socket: WebSocket) -> None:
     clients: Clients = socket.app.state.clients
     try:
         may_read(socket)
+        wanted = _wanted(socket)
+        if len(clients.sockets) >= MOST_CLIENTS:
+            raise HTTPException(503, f"{MOST_CLIENTS} clients listen already")
     except HTTPException as error:
-        await socket.close(1008, str(error.detail)[:100])
-        return
-    wanted = _wanted(socket)
-    if isinstance(wanted, str):
-        await socket.close(1008, wanted)
-        return
-    if len(clients.sockets) >= MOST_CLIENTS:
-        await socket.close(1013, f"{MOST_CLIENTS} clients listen already")
+        headers = dict(error.headers or {})
+        answer = error_response(error.status_code, str(error.detail), headers=headers)
+        await socket.send_denial_response(answer)
         return
     await socket.accept()
     clients.sockets.add(socket)
@@ -84,15 +84,15 @@ class _TooSlow(Exception):
     """The client did not keep up."""
 
 
-def _wanted(socket: WebSocket) -> tuple[int | None, str, frozenset[str]] | str:
-    """(since, boot, types) of the query, or what is wrong with it."""
+def _wanted(socket: WebSocket) -> tuple[int | None, str, frozenset[str]]:
+    """(since, boot, types) of the query. Raises 422."""
     query = socket.query_params
     since = query.get("since")
     if since is not None and not (since.isascii() and since.isdigit() and len(since) < 19):
-        return "since must be a sequence number"
+        raise HTTPException(422, "since must be a sequence number")
     types = frozenset(query["types"].split(",")) if query.get("types") else frozenset(TYPES)
     if unknown := sorted(types - frozenset(TYPES)):
-        return f"no event type {unknown[0][:32]!r}; there are {', '.join(TYPES)}"[:120]
+        raise HTTPException(422, f"no event type {unknown[0][:32]!r}; there are {', '.join(TYPES)}")
     return (int(since) if since is not None else None), query.get("boot", ""), types
 
 

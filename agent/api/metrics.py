@@ -30,7 +30,7 @@ HALL = {
     "tokens_ps": ("skadi_tokens_per_second", "generated tokens"),
     "wh_per_prompt": ("skadi_wh_per_prompt", "energy spent on one completed prompt, now"),
     "worst_inlet_c": ("skadi_worst_inlet_celsius", "the warmest rack inlet"),
-    "worst_latency_p95_ms": ("skadi_worst_latency_p95_ms", "the slowest p95"),
+    "worst_latency_p95_ms": ("skadi_worst_latency_p95_seconds", "the slowest p95"),
     "worst_rack_kw": ("skadi_worst_rack_kw", "the rack that draws most"),
 }
 COUNTS = {
@@ -74,15 +74,18 @@ class Collector:
         for name, (metric, about) in HALL.items():
             figure = figures.get(name)
             if figure is not None and figure.value is not None:
-                yield GaugeMetricFamily(metric, about, value=figure.value)
+                scale = 1e-3 if figure.unit == "ms" else 1.0  # times are seconds in Prometheus
+                yield GaugeMetricFamily(metric, about, value=figure.value * scale)
         for name, metric in (("total_kwh", "skadi_energy_kwh"), ("prompts", "skadi_prompts")):
             figure = figures.get(name)
             if figure is not None and figure.value is not None:
                 yield CounterMetricFamily(metric, "metered since the start", value=figure.value)
-        limits = GaugeMetricFamily("skadi_limit", "what must not be crossed", labels=["limit"])
+        limits = GaugeMetricFamily(
+            "skadi_limit", "what must not be crossed", labels=["limit", "unit"]
+        )
         for name, figure in views.limits(self._context).items():
             if figure.value is not None:
-                limits.add_metric([name], figure.value)
+                limits.add_metric([name, figure.unit], figure.value)
         yield limits
 
     def _modes(self) -> Iterable[Metric]:

@@ -25,7 +25,7 @@ MOST_READINGS = 5_000
 
 
 class PushedReading(BaseModel):
-    """One value, in the unit the site file declares for the point. Without `ts`: now."""
+    """One value of a point, by its id or its key (DEVICE/ID)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -74,8 +74,12 @@ class PushDoor:
         taken: list[Reading] = []
         refused: list[Problem] = []
         for i, pushed in enumerate(batch.readings):
-            found = judges.get(pushed.point)
-            answer = "no such point" if found is None else self._one(pushed, *found, now_s)
+            found = judges.get(pushed.point.removeprefix(f"{batch.device}/"))
+            answer = (
+                "the site file declares no such point of this device"
+                if found is None
+                else self._one(pushed, *found, now_s)
+            )
             if isinstance(answer, str):
                 refused.append(Problem(where=f"readings.{i}.{pushed.point}"[:200], what=answer))
             else:

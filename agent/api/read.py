@@ -8,9 +8,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from agent.api import models as m
@@ -24,10 +23,6 @@ from agent.plain import plain
 if TYPE_CHECKING:  # the database's libraries are imported behind the first readings
     from agent.history.service import History
 
-bearer = HTTPBearer(
-    scheme_name="reading token", description="any role; not needed on loopback", auto_error=False
-)
-Shown = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 router = APIRouter(
     tags=["state"], responses=READ_ERRORS, dependencies=[Depends(reader)], route_class=StrictRoute
 )

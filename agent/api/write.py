@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Request, Security
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
 from agent.api.app import WRITE_ERRORS, Context, StrictRoute, error_response
@@ -27,7 +27,6 @@ router = APIRouter(
     dependencies=[Security(bearer)],
 )  # fmt: skip
 
-Shown = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 Who = Annotated[Caller, Depends(person)]
 
 

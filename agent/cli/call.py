@@ -68,13 +68,14 @@ def call(config_path: Path, as_json: bool, operation: str | None, arguments: str
 
 
 def _list(as_json: bool) -> None:
+    from agent.glossary import described
     from agent.operations.table import OPERATIONS
 
     operations = OPERATIONS.values()
     if as_json:
         print_json([
             {"operation": o.name, "role": o.role, "changes": o.changes,
-             "arguments": o.arguments.model_json_schema()}
+             "arguments": described(o.arguments.__name__, o.arguments.model_json_schema())}
             for o in operations
         ])  # fmt: skip
         return

@@ -62,7 +62,9 @@ def _events(config_path: Path, as_json: bool, since: str | None, limit: int) -> 
             err=True,
         )
     for e in entries:
-        rest = (f"{k}={_shown(v)}" for k, v in e.items() if k not in ("seq", "at_s", "kind"))
+        rest = (
+            f"{k}={_shown(v)}" for k, v in e.items() if k not in ("seq", "at_s", "kind", "boot")
+        )
         click.echo(f"{e['seq']:6} {utc(e['at_s'])[:19]}Z {e['kind']:10} {' '.join(rest)}")
 
 
@@ -74,7 +76,24 @@ def _moment(text: str) -> float:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """A field of the journal for people: leases and receipts in words, the rest as it is kept."""
+    match value:
+        case str():
+            return value
+        case [{"point": _}, *_]:
+            return ", ".join(map(_of_point, value))
+        case _:
+            return json.dumps(value, default=str)
+
+
+def _of_point(kept: Any) -> str:
+    match kept:
+        case {"point": point, "previous": old, "value": new}:
+            return f"{point} {old} -> {new}"
+        case {"point": point, "receipt": receipt}:
+            return f"{point} {receipt}"
+        case _:
+            return json.dumps(kept, default=str)
 
 
 def _records(

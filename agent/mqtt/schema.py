@@ -4,9 +4,7 @@ Published in `_agent/info` and by `skadi schema mqtt`. Members may be added with
 SCHEMA, never renamed or removed; who reads must ignore what it does not know.
 """
 
-from typing import Any
-
-Schema = dict[str, Any]
+from agent.glossary import Schema, described
 
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
@@ -56,7 +54,7 @@ _CANDIDATES: Schema = {"type": "array", "items": _message(
     chance=_or_null(_NUMBER),
 )}  # fmt: skip
 
-SCHEMAS: dict[str, Schema] = {
+_SCHEMAS: dict[str, Schema] = {
     "_agent/status": _message(
         {"state": _one_of("online", "offline"), "nonce": _TEXT},
         ts=_TIME, version=_TEXT, reason=_one_of("lost", "stopped"),
@@ -123,3 +121,4 @@ SCHEMAS: dict[str, Schema] = {
         {"id": _TEXT, "ok": _FLAG, "refused": _FLAG, "detail": {"type": "object"}}
     ),
 }  # fmt: skip
+SCHEMAS = {name: described(name, schema) for name, schema in _SCHEMAS.items()}

@@ -49,7 +49,7 @@ PROMETHEUS: dict[str, list[Panel]] = {
         prom("Power", "kwatt", ("skadi_total_power_kw", "total"), ("skadi_it_power_kw", "IT"), ("skadi_cooling_power_kw", "cooling")),
         prom("Work", "none", ("skadi_prompts_per_second", "prompts/s"), ("skadi_tokens_per_second", "tokens/s")),
         prom("Warmest inlet against its limit", "celsius", ("skadi_worst_inlet_celsius", "inlet"), ('skadi_limit{limit="inlet_max_c"}', "limit")),
-        prom("Slowest p95 against its limit", "ms", ("skadi_worst_latency_p95_ms", "p95"), ('skadi_limit{limit="latency_p95_max_ms"}', "limit")),
+        prom("Slowest p95 against its limit", "s", ("skadi_worst_latency_p95_seconds", "p95"), ('skadi_limit{limit="latency_p95_max_ms"} / 1000', "limit")),
         prom("Setpoints that Skadi holds", "none", ("skadi_held_setpoint", "{{point}} {{unit}}")),
         prom("Alarms that stand", "none", ('skadi_alarms{calls="true"}', "{{severity}}")),
     ],

@@ -54,32 +54,33 @@ def _move(alarms: dict[str, Alarm], what: str, now_s: float) -> dict[str, Alarm]
             causes = {"wrong": [HOT], "fine": [], "worse": [WORSE]}[what]
             return step(alarms, causes, now_s)
         case "ack":
-            return acknowledge(alarms, "row:A", now_s)
+            return acknowledge(alarms, "row:A")
         case "shelve":
             return shelve(alarms, "row:A", now_s, 100)
     return unshelve(alarms, "row:A")
 
 
 @pytest.mark.parametrize(
-    ("script", "state"),
+    ("script", "state", "since_s"),
     [
-        ("0 wrong, 29 wrong", State.NORMAL),
-        ("0 wrong, 30 wrong", State.UNACKNOWLEDGED),
-        ("0 wrong, 20 fine, 25 wrong, 50 wrong", State.NORMAL),  # the delay starts again
-        ("0 wrong, 30 wrong, 40 ack", State.ACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 fine, 99 fine", State.UNACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 fine, 100 fine", State.RETURNED),
-        ("0 wrong, 30 wrong, 40 fine, 70 wrong, 110 fine", State.UNACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 ack, 50 fine, 109 fine", State.ACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 fine, 100 fine, 110 wrong, 139 wrong", State.RETURNED),
-        ("0 wrong, 30 wrong, 40 fine, 100 fine, 110 wrong, 140 wrong", State.UNACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 ack, 50 worse", State.UNACKNOWLEDGED),
-        ("0 wrong, 30 wrong, 40 ack, 50 wrong, 900 wrong", State.ACKNOWLEDGED),
+        ("0 wrong, 29 wrong", State.NORMAL, 0),
+        ("0 wrong, 30 wrong", State.UNACKNOWLEDGED, 30),
+        ("0 wrong, 20 fine, 25 wrong, 50 wrong", State.NORMAL, 25),  # the delay starts again
+        ("0 wrong, 30 wrong, 40 ack", State.ACKNOWLEDGED, 30),
+        ("0 wrong, 30 wrong, 40 fine, 99 fine", State.UNACKNOWLEDGED, 30),
+        ("0 wrong, 30 wrong, 40 fine, 100 fine", State.RETURNED, 30),
+        ("0 wrong, 30 wrong, 40 fine, 70 wrong, 110 fine", State.UNACKNOWLEDGED, 30),
+        ("0 wrong, 30 wrong, 40 ack, 50 fine, 109 fine", State.ACKNOWLEDGED, 30),
+        ("0 wrong, 30 wrong, 40 fine, 100 fine, 110 wrong, 139 wrong", State.RETURNED, 30),
+        ("0 wrong, 30 wrong, 40 fine, 100 fine, 110 wrong, 140 wrong", State.UNACKNOWLEDGED, 140),
+        ("0 wrong, 30 wrong, 40 ack, 50 worse", State.UNACKNOWLEDGED, 30),
+        ("0 wrong, 30 wrong, 40 ack, 50 wrong, 900 wrong", State.ACKNOWLEDGED, 30),
     ],
 )
-def test_where_an_alarm_goes(script: str, state: State) -> None:
+def test_where_an_alarm_goes(script: str, state: State, since_s: float) -> None:
     moves = [(float(t), what) for t, what in (m.split() for m in script.split(", "))]
-    assert run(*moves)["row:A"].state is state
+    alarm = run(*moves)["row:A"]
+    assert (alarm.state, alarm.since_s) == (state, since_s), "it stands since it called"
 
 
 @pytest.mark.parametrize("script", ["0 wrong, 30 wrong, 40 ack, 50 fine, 110 fine",

@@ -1,5 +1,6 @@
 """The HTTP API over real sockets, on an agent that runs a whole hall."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -375,6 +376,15 @@ async def test_metrics_are_read_by_prometheus_own_parser(hall: House) -> None:
     }
     lacking = {"device": "gate", "quantity": "inlet_c", "state": "missing"}
     assert offered[tuple(sorted(lacking.items()))] == 1.0
+    # What promtool check metrics holds against a name: units that are short or not the base one.
+    short = r"_(s|ms|us|ns|sec|b|kb|mb|gb|tb|pb|m|h|d)(_|$)|milli|minutes|hours"
+    for name, family in families.items():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert not re.search(short, name), name
+        assert family.documentation, name
+        assert family.type == "counter" or not name.endswith(
+            ("_total", "_count", "_sum", "_bucket")
+        )
 
 
 async def test_metrics_tell_how_polling_each_device_goes(hall: House) -> None:

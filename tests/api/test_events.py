@@ -99,13 +99,18 @@ async def test_only_the_types_that_are_asked_for(hall: House) -> None:
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "types=nothing", f"since={'9' * 30}"])
 async def test_a_wrong_question_is_refused(hall: House, query: str) -> None:
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(aiohttp.WSServerHandshakeError):
+        with pytest.raises(aiohttp.WSServerHandshakeError, check=lambda e: e.status == 422):
             await session.ws_connect(f"{hall.url}/ws/events?{query}")
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+                   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+        async with session.get(f"{hall.url}/ws/events?{query}", headers=upgrade) as answer:
+            told = await answer.json()
+    assert told["error"]["message"].startswith(("since must", "no event type")), "it says why"
 
 
 async def test_another_sites_page_can_not_listen(hall: House) -> None:
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(aiohttp.WSServerHandshakeError):
+        with pytest.raises(aiohttp.WSServerHandshakeError, check=lambda e: e.status == 403):
             await session.ws_connect(f"{hall.url}/ws/events", origin="https://evil.example")
 
 
@@ -144,7 +149,7 @@ async def test_listeners_are_bounded(hall: House, monkeypatch: pytest.MonkeyPatc
     async with aiohttp.ClientSession() as session:
         kept = [await session.ws_connect(f"{hall.url}/ws/events") for _ in range(2)]
         await until(lambda: len(hall.api.clients.sockets) == 2)
-        with pytest.raises(aiohttp.WSServerHandshakeError):
+        with pytest.raises(aiohttp.WSServerHandshakeError, check=lambda e: e.status == 503):
             await session.ws_connect(f"{hall.url}/ws/events")
         assert not any(socket.closed for socket in kept)
 

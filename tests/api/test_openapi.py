@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from agent.api.app import make_app
+from agent.mqtt.schema import SCHEMAS
 from tests.api.make import ENVIRON, House, get, hall_site, house
 
 EXAMPLES = 12  # of each operation, each of schemathesis' phases
@@ -60,6 +61,30 @@ def test_skadi_schema_openapi_is_what_is_served() -> None:
         "/actions/log", "/mode", "/demo/scenario", "/healthz", "/readyz", "/metrics",
     } <= paths  # fmt: skip
     assert shown == make_app(None).openapi()
+
+
+def test_every_member_and_parameter_of_the_contracts_says_what_it_is() -> None:
+    api = make_app(None).openapi()
+    methods = {(p, n): m for p, ms in api["paths"].items() for n, m in ms.items()}
+    mute = {(p, n, t["name"]) for (p, n), m in methods.items() for t in m.get("parameters", ())
+            if not t["description"]}  # fmt: skip
+    for shapes in (api["components"]["schemas"], SCHEMAS):
+        mute |= {(name, m) for name, shape in shapes.items() for m in _mute(shape)}
+    assert not mute, "agent/glossary.py has no word for them"
+    open_ = {path for (path, _), m in methods.items() if "security" not in m}
+    assert open_ == {"/healthz", "/readyz"}
+
+
+def _mute(schema: Any) -> Iterator[str]:
+    """Members anywhere in a schema that have no description."""
+    if isinstance(schema, dict):
+        members = schema.get("properties")
+        for name, field in members.items() if isinstance(members, dict) else ():
+            if not field.get("description"):
+                yield name
+    for inner in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(inner, dict | list):
+            yield from _mute(inner)
 
 
 async def test_the_page_of_the_api_needs_no_other_host(hall: House) -> None:

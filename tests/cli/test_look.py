@@ -112,6 +112,10 @@ async def test_the_logs_name_acts_that_explain_explains(terminal: Terminal) -> N
     assert await terminal.says("log", "alarms", "--json") == "[]\n"
     events = json.loads(await terminal.says("log", "events", "--json"))
     assert {"intent", "outcome"} <= {e["kind"] for e in events}
+    [intent] = [e for e in events if e["kind"] == "intent"][-1:]
+    lease = intent["leases"][0]
+    read = await terminal.says("log", "events")
+    assert f"leases={lease['point']} {lease['previous']} -> {lease['value']}" in read
     last = json.loads(await terminal.says("log", "--limit", "3", "--json"))
     assert [e["seq"] for e in last] == [e["seq"] for e in events[-3:]]
     [after] = json.loads(await terminal.says("log", "--since", str(last[1]["seq"]), "--json"))
@@ -177,7 +181,7 @@ WITHOUT_JSON = {
 }
 
 
-@pytest.mark.parametrize("context", below(click.Context(skadi)), ids=lambda c: c.command_path)
+@pytest.mark.parametrize("context", list(below(click.Context(skadi))), ids=lambda c: c.command_path)
 def test_every_command_answers_a_program(context: click.Context) -> None:
     takes = any("--json" in p.opts for p in context.command.params)
     assert takes != (context.info_name in WITHOUT_JSON)

@@ -151,7 +151,7 @@ RESTART = [
     ("inlet_max_c = 28.0", "inlet_max_c = 29.0", "limits.inlet_max_c"),
     ("write_interval_s = 120", "write_interval_s = 60", "limits.write_interval_s"),
     ("[limits]", '[limits]\nlatency_metric = "e2e"', "limits.latency_metric"),
-    ("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1884", "mqtt"),
+    ("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1884", "mqtt.url"),
     ("127.0.0.1:8790", "127.0.0.1:8791", "api.listen"),
     ("keep_days = 90", 'url = "sqlite:////tmp/x.db"', "history.url"),
     ('host = "127.0.0.1"', 'host = "127.0.0.8"', "device crac-a1.host"),

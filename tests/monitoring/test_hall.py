@@ -75,7 +75,7 @@ def test_a_row_that_only_runs_unlike_itself_calls_once_though_it_comes_and_goes(
         alarms = step(alarms, there, now_s)
         if any(a.state is State.UNACKNOWLEDGED for a in alarms.values()):
             calls += 1
-            acknowledged = acknowledge(alarms, unlike.id, now_s)
+            acknowledged = acknowledge(alarms, unlike.id)
             assert isinstance(acknowledged, dict)
             alarms = acknowledged
     assert calls == 1
