@@ -71,7 +71,7 @@ WORDS: dict[str, str] = {
     "undo": "It came out worse than predicted and was undone", "verdict": "denied, by `rule`", "rule": "The rule that denied it", "would": "Advisory: it would have been done",
     "candidates": "What was weighed, the best first", "new": "Value after, in the point's unit", "old": "Value before, in the point's unit",
     "predicted_kw": "Predicted change of power, kW", "predicted_sigma_kw": "Its standard deviation, kW", "inlet_k": "Predicted change of the worst inlet, K",
-    "inlet_sigma_k": "Its standard deviation, K", "worth_kw": "What it is chosen by, kW", "against": "The rule that removed it; null: free", "chance": "The chance it was drawn with",
+    "inlet_sigma_k": "Its standard deviation, K", "worth_kw": "What it is chosen by, kW; null: urgent", "against": "The rule that removed it; null: free", "chance": "The chance it was drawn with",
     # health, errors, pushed readings, the agent itself
     "status": "The loop turns", "ready": "Readings come in and the loops complete", "reasons": "Why it is not ready", "degraded": "What it does without, and why",
     "error": "What went wrong", "code": "The HTTP status in words", "message": "What is wrong and what to do", "problems": "Each thing that is wrong",
@@ -89,6 +89,7 @@ WORDS: dict[str, str] = {
     "AlarmState.state": "unacknowledged, acknowledged, returned, shelved or suppressed", "alarm/{id}.state": "As in ISA-18.2; normal: it is over",
     "_agent/status.state": "offline: stopped, or lost (last will)", "_agent/info.devices": "By device: how many points",
     "RungShape.step": "Which step", "ScenarioArguments.action": "Start it or end it", "InterlockArguments.id": "An interlock's id",
+    "action.latency_ms": "Predicted change of the slowest p95, ms", "decision.latency_ms": "Predicted change of the slowest p95, ms",
     "AlarmArguments.id": "An alarm's id, such as row:C", "ShelveArguments.id": "An alarm's id, such as row:C", "ShelveArguments.duration_s": "How long, s; at most a shift",
     "ActionEntry.detail": "The record, as on MQTT (`action`, `decision`)", "ActionEntry.id": "For GET /explain?act=",
     "command/{principal}.id": "Of the sender's choice; never twice", "command/{principal}.expires": "At most 30 s ahead: UTC, ISO 8601",
@@ -104,10 +105,9 @@ def described(name: str, schema: Schema) -> Schema:
     out = {k: _inside(name, v) for k, v in schema.items()}
     if isinstance(members := schema.get("properties"), dict):
         out["properties"] = {
-            member: {"description": text} | described(name, field)
-            if (text := WORDS.get(f"{name}.{member}") or WORDS.get(member))
-            else described(name, field)
+            member: described(name, field) | ({"description": text} if text else {})
             for member, field in members.items()
+            for text in [WORDS.get(f"{name}.{member}") or WORDS.get(member)]
         }
     return out
 

@@ -176,6 +176,8 @@ async def _http_error(_: Request, error: Exception) -> Response:
     message = str(error.detail)
     if message == HTTPStatus.NOT_FOUND.phrase:  # Starlette's own: no route
         message = "no such path; /docs and GET /openapi.json list them all"
+    if headers and error.status_code == 405:
+        message = f"this path takes {headers.get('Allow', headers.get('allow'))}"
     return error_response(error.status_code, message, headers=headers)
 
 

@@ -71,7 +71,8 @@ def _against(seen: Json, name: str, limit: str) -> str:
 def _devices(devices: list[Json]) -> list[str]:
     polled = [d for d in devices if d["protocol"] != "push"]
     silent = [d for d in polled if d["failing"] or not d["polls"]]
-    out = [f"  devices   {len(polled) - len(silent)} of {len(polled)} answer"]
+    pushes = f", {n} pushed" if (n := len(devices) - len(polled)) else ""
+    out = [f"  devices   {len(polled) - len(silent)} of {len(polled)} answer{pushes}"]
     for d in silent[:_HELD]:
         why = d["reason"] or "not asked yet"
         since = f", last heard {d['last_good'][:19]}Z" if d["last_good"] else ""

@@ -60,7 +60,8 @@ def remote(url: str, token_env: str) -> Source:
             hint = f"; set {token_env}" if error.code == 401 else ""
             raise ConnectionError(f"{base}{path}: status {error.code}{hint}") from error
         except (OSError, ValueError) as error:
-            raise ConnectionError(f"{base}{path}: {error}") from error
+            hint = "; name its certificate in SSL_CERT_FILE" if "CERTIFICATE" in str(error) else ""
+            raise ConnectionError(f"{base}{path}: {error}{hint}") from error
 
     def look() -> tuple[Json, Json, list[Json]]:
         overview, heat = get("/state/overview"), get("/heatmap")

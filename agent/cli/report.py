@@ -26,8 +26,8 @@ NOTHING = (
 @click.option("--until", help="A time like 2026-01-31T12:00:00Z, or how far back; default: now.")
 @click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page.")
 @click.option("--pdf", "pdf_path", type=click.Path(path_type=Path), help="Write a PDF.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, allow_dash=True),
-              help="Write JSON; - for stdout.")  # fmt: skip
+@click.option("--json", "json_path", type=click.Path(path_type=Path, allow_dash=True), is_flag=False,
+              flag_value=Path("-"), help="Write JSON; without a file, or with -, on stdout.")  # fmt: skip
 @click.option("--rehearsal", "rehearsals", multiple=True, metavar="FILE",
               type=click.Path(path_type=Path),
               help="What  skadi rehearse --json  (or demo --json) has printed; can be repeated."

@@ -11,8 +11,7 @@ _NUMBER: Schema = {"type": "number"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
-_TIME: Schema = {"type": "string", "description": "UTC, ISO 8601 with milliseconds and Z",
-                 "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}  # fmt: skip
+_TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -103,7 +102,7 @@ _SCHEMAS: dict[str, Schema] = {
     "action": _stamped(
         {"type": _one_of("action", "ending", "judged")},
         id=_TEXT, loop=_TEXT, move=_TEXT, scope=_TEXT, reason=_TEXT, complete=_FLAG,
-        changes={"type": "object", "description": "point -> [value before, value after]"},
+        changes={"type": "object"},
         receipts={"type": "object", "additionalProperties": _TEXT}, point=_TEXT, receipt=_TEXT,
         target=_TEXT, undo={}, candidates=_CANDIDATES,
     ),

@@ -121,7 +121,7 @@ def _short(r: Json) -> list[Block]:
         (number(s["kwh"], 0), "kWh saved", f"modelled: {number(s['low'], 0)} to {number(s['high'], 0)} (95 %){pct}"),
         (number(k["pue"]["value"], 3), "PUE", f"cooling {number(e['cooling']['kwh'], 0)} kWh, IT {number(e['it']['kwh'], 0)} kWh"),
         (number(k["prompts"]["value"], 0), "prompts", f"{number(k['wh_per_1k_tokens']['value'], 2)} Wh per 1,000 tokens"),
-        (_kept(r), "limits kept", f"{r['alarms']['called']} alarms called, journal {r['audit']['chain'] or 'not here'}"),
+        (*_kept(r), f"{_plural(r['alarms']['called'], 'alarm')} called, journal {r['audit']['chain'] or 'not here'}"),
     )  # fmt: skip
     blocks: list[Block] = [Cards(cards), Text(_sentence(r), soft=False)]
     if e["total"]["known_pct"] < 99:
@@ -136,17 +136,28 @@ def _sentence(r: Json) -> str:
     s, moves = r["saving"], r["actions"]["moves"]
     made, undone = sum(m["made"] for m in moves), sum(m["undone"] for m in moves)
     over = [c["limit"] for c in r["compliance"] if c["minutes_over"]]
+    mute = [c["limit"] for c in r["compliance"] if c["kept_pct"] is None]
     kept = f"{' and '.join(over)} went over the limit" if over else "no limit was crossed"
+    if len(mute) == len(r["compliance"]):
+        kept = "nothing was measured, so whether a limit was crossed is not known"
+    elif mute:
+        kept += f" ({' and '.join(mute)}: not measured)"
     if not made:
         return f"Skadi changed nothing in this time; {kept}."
     sure = "" if s["low"] > 0 or s["high"] < 0 else ", which may be none"
-    return (f"Skadi made {made} changes and took {undone} of them back; they saved about {number(s['kwh'], 0)} kWh"
+    return (f"Skadi made {_plural(made, 'change')} and took {undone} of them back; they saved about {number(s['kwh'], 0)} kWh"
             f" by its model{sure}, and {kept}.")  # fmt: skip
 
 
-def _kept(r: Json) -> str:
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _kept(r: Json) -> tuple[str, str]:
     measured = [c for c in r["compliance"] if c["kept_pct"] is not None]
-    return f"{sum(c['minutes_over'] == 0 for c in measured)} of {len(measured)}"
+    mute = len(r["compliance"]) - len(measured)
+    kept = f"{sum(c['minutes_over'] == 0 for c in measured)} of {len(measured)}"
+    return kept if measured else NOTHING, f"limits kept{f', {mute} not measured' if mute else ''}"
 
 
 def _limits(r: Json) -> list[Block]:
@@ -161,7 +172,9 @@ def _limits(r: Json) -> list[Block]:
     blocks: list[Block] = [Heading("Limits"), Table(head, rows, (16, 14, 10, 30, 12, 9, 9))]
     within = ", ".join(f"{c['near_within']:g} {c['unit']}" for c in r["compliance"])
     if not r["near"]:
-        return [*blocks, Text(f"No limit was nearly reached; near is within {within}.")]
+        seen = any(c["kept_pct"] is not None for c in r["compliance"])
+        said = "No limit was nearly reached" if seen else "Nothing was measured"
+        return [*blocks, Text(f"{said}; near is within {within}.")]
     near = tuple(
         (n["limit"], n["at"], f"{number(n['closest'], 1)} {n['unit']}", number(n["margin"], 2), _when(n["when"], 5), number(n["minutes"], 0))
         for n in r["near"]

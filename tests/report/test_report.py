@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -137,6 +138,23 @@ async def test_the_page_is_one_file_and_hostile_names_stay_text(hall: House) -> 
     text = "".join(p.extract_text() for p in pdf.pages)
     assert "<script>alert(1)</script>" in text
     assert not any("/URI" in str(p.get("/Annots")) for p in pdf.pages)
+
+
+@pytest.mark.parametrize(("mute", "says"), [
+    ((), ("3 of 3", "limits kept", "no limit was crossed.", "No limit was nearly reached")),
+    ((2,), ("2 of 2", "limits kept, 1 not measured", "no limit was crossed (rack power: not measured)")),
+    ((0, 1, 2), ("whether a limit was crossed is not known", "limits kept, 3 not measured", "Nothing was measured;")),
+])  # fmt: skip
+async def test_what_was_not_measured_is_not_said_to_be_kept(
+    hall: House, mute: tuple[int, ...], says: tuple[str, ...]
+) -> None:
+    since_s, until_s = await some_time(hall, 3)
+    found = await report(hall.history, hall.site, since_s, until_s, until_s)
+    for at in mute:
+        found["compliance"][at] |= {"kept_pct": None, "minutes_over": 0, "worst": None, "at": None}
+    found["near"] = []
+    text = unescape(render(found))
+    assert not [words for words in says if words not in text]
 
 
 def test_a_chart_lifts_its_pen_over_holes_and_says_when_nothing_is_known() -> None:
