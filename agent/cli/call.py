@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from agent.cli.exits import Exit, fail, print_json
-from agent.cli.options import config_option, json_option
+from agent.cli.options import config_option, json_option, offering
 from agent.local import ask
 from config.loader import load_site
 
@@ -44,10 +44,16 @@ def reach(
     return detail
 
 
+def _operations() -> list[str]:
+    from agent.operations.table import OPERATIONS
+
+    return list(OPERATIONS)
+
+
 @click.command()
 @config_option
 @json_option
-@click.argument("operation", required=False)
+@click.argument("operation", required=False, shell_complete=offering(_operations))
 @click.argument("arguments", required=False, metavar="[JSON]", default="{}")
 def call(config_path: Path, as_json: bool, operation: str | None, arguments: str) -> None:
     """Call OPERATION with arguments as a JSON object; without a name, list what there is."""

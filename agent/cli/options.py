@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,11 @@ def config_option(function: F) -> F:
 def json_option(function: F) -> F:
     """--json: one JSON document on stdout; people's lines go to stderr."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
+
+
+def offering(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """What a shell completes an argument with: those of `names` that begin as it does."""
+    return lambda _context, _argument, begun: [n for n in names() if n.startswith(begun)]
 
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0}

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from agent.cli.exits import Exit, fail, print_json
-from agent.cli.options import json_option
+from agent.cli.options import json_option, offering
 from agent.profile_case import CaseError, read_case, run_case
 from config.library import Profile, ProfileError, profile_names, read_profile
 
@@ -38,7 +38,7 @@ def _summary(p: Profile) -> dict[str, object]:
 
 
 @profile.command()
-@click.argument("name")
+@click.argument("name", shell_complete=offering(profile_names))
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what a profile holds."""

@@ -6,6 +6,7 @@ Raising anything takes an engineer on the host; the functions here don't trust a
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -258,7 +259,9 @@ async def call(agent: Agent, name: str, arguments: Any, caller: Caller) -> Resul
     """Check and run one operation; a change is in the audit log whatever came of it."""
     operation = OPERATIONS.get(name)
     if operation is None:
-        return Result(False, {"reason": f"unknown operation {name[:64]!r}"}, invalid=True)
+        near = get_close_matches(name[:64], OPERATIONS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "skadi call lists them"
+        return Result(False, {"reason": f"unknown operation {name[:64]!r}; {hint}"}, invalid=True)
     if RANK.get(caller.role, -1) < RANK[operation.role]:
         result = Result(False, {"reason": f"{name} needs role {operation.role}"}, refused=True)
     else:

@@ -166,12 +166,14 @@ async def test_shells_complete_commands_and_choices(terminal: Terminal) -> None:
         )
         out, _ = await process.communicate()
         assert b"_SKADI_COMPLETE" in out
-    env = {**os.environ, "_SKADI_COMPLETE": "bash_complete", "COMP_WORDS": "skadi log al",
-           "COMP_CWORD": "2"}  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent", env=env, stdout=asyncio.subprocess.PIPE
-    )
-    assert (await process.communicate())[0].split() == [b"plain,alarms"]
+    for words, word in (("log al", b"alarms"), ("profile show apc-rpdu2", b"apc-rpdu2"),
+                        ("call alarm.a", b"alarm.ack")):  # fmt: skip
+        env = {**os.environ, "_SKADI_COMPLETE": "bash_complete", "COMP_WORDS": f"skadi {words}",
+               "COMP_CWORD": str(len(words.split()))}  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent", env=env, stdout=asyncio.subprocess.PIPE
+        )
+        assert (await process.communicate())[0].split()[0] == b"plain," + word
 
 
 # What has no --json, and why: everything else answers a program as well as a person.
