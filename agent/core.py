@@ -8,12 +8,12 @@ and in virtual time. Decides nothing that control/ should decide.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from agent.adopt import acting
+from agent.adopt import Compiled, acting, compiled
 from agent.clock import Clock, utc
 from agent.executor import Executor
 from agent.journal import Journal
@@ -27,11 +27,11 @@ from config.site import Device, Point, Site
 from control import decide, endings, leases, modes
 from control.decide import Decision, Setting
 from control.guardrails import judge, objections
-from control.layout import Layout
 from control.modes import Event, Modes, Refusal
 from control.monitor import Trained, fit, reason
 from control.slow_loop import weighed
 from control.state import ControlState
+from control.state import replace as but
 from control.types import (
     Applied,
     Denial,
@@ -74,14 +74,15 @@ class Agent:
         journal: Journal,
         gate_of: Callable[[Callable[[Point], bool]], Gate],
         model: Trained | None = None,
+        made: Compiled | None = None,
     ) -> None:
+        """made: the site and the model, compiled already."""
+        made = made or compiled(site, model)
         self.site, self.clock, self.journal = site, Steady(clock), journal
-        self.layout = Layout(site)
+        self.layout, self.setting, self.trained = made.layout, made.setting, made.trained
         self.store = Store(self.layout)
         self.meter = Meter(self.layout)
         self.memory = Memory(journal, self.clock)
-        self.trained = model
-        self.setting = Setting.of(self.layout, fit(self.layout, model) if model else None)
         self.under_way = 0  # decisions that are being carried out: agent.adopt
         self.control = self.memory.recall(site)
         self.counts = Counts()
@@ -110,7 +111,7 @@ class Agent:
         """Judge by another trained model from now on. Raises ValueError when it does not fit."""
         self.setting = Setting.of(self.layout, fit(self.layout, model))
         self.trained = model
-        self.control = replace(self.control, monitor=None, findings={})
+        self.control = but(self.control, monitor=None, findings={})
 
     def tell(self, kind: str, detail: dict[str, Any]) -> None:
         """Pass something on to mirror, history and screen. A listener's failure is its own."""
@@ -132,7 +133,7 @@ class Agent:
         if isinstance(result, Refusal):
             self.note("mode_refused", {**body, "reason": result.reason})
             return result
-        self.control = replace(self.control, modes=result)  # first: nothing new may start
+        self.control = but(self.control, modes=result)  # first: nothing new may start
         self.control = endings.hurried(self.control, self.clock.now_s())
         self.memory.keep_modes(result)
         self.note(
@@ -191,7 +192,7 @@ class Agent:
         if decision.renewals:
             try:
                 self.executor.prolong(decision.renewals)
-                self.control = replace(self.control, leases=dict(self.executor.held))
+                self.control = but(self.control, leases=dict(self.executor.held))
             except JournalError as error:
                 log.error("leases can't be renewed", error=str(error))
         await self._carry_out(decision, snapshot)
@@ -273,15 +274,15 @@ class Agent:
         proposal = permit.proposal
         written = frozenset(c.point for c in proposal.changes)
         self.control = leases.reserved(self._case(self.snapshot()), permit)  # others took time
-        self.control = replace(self.control, busy=self.control.busy | written)
+        self.control = but(self.control, busy=self.control.busy | written)
         try:
             outcomes, undo = await self.executor.apply(permit)
         finally:  # cut off by a stop, too: what stands then must be given back by it
             busy = self.control.busy - written
-            self.control = replace(self.control, busy=busy, leases=dict(self.executor.held))
+            self.control = but(self.control, busy=busy, leases=dict(self.executor.held))
         case = self._case(self.snapshot())
         self.control = leases.after_write(case, permit, outcomes)
-        self.control = replace(self.control, leases=dict(self.executor.held))
+        self.control = but(self.control, leases=dict(self.executor.held))
         applied = [o for o in outcomes if isinstance(o.receipt, Applied)]
         self.counts.writes += len(outcomes)
         self.counts.confirmed += len(applied)
@@ -339,10 +340,12 @@ class Agent:
 
     def _say_denied(self, denial: Denial, snapshot: Snapshot) -> None:
         proposal = denial.proposal
+        log.debug("denied", id=proposal.id, rule=denial.rule, numbers=denial.numbers)
+        if not self.listeners:
+            return
         detail = _about(proposal) | {"rule": denial.rule, "numbers": denial.numbers}
-        log.debug("denied", **detail)
         detail |= self._rivals(proposal)
-        if denial.rule == "mode" and self.listeners:
+        if denial.rule == "mode":
             rest = objections(self._case(snapshot), proposal)
             detail["would"] = not [r for r in rest if not r.startswith("mode")]
         self.tell("decision", detail | {"verdict": "denied", "ts_s": snapshot.now_s})

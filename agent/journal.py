@@ -16,14 +16,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from agent.devicespec import device_from_json, device_to_json
-from agent.plain import strict_json
+from agent.plain import layer, strict_json
 from agent.sealed import GENESIS, lay_reserve, link, read_sealed, replace_durably, seal, unseal
 from config.site import Device
 from control.types import Lease, Outcome
@@ -43,6 +42,9 @@ _SEALED = """
 SELECT point, body FROM held UNION ALL SELECT id, body FROM device UNION ALL SELECT key, body FROM kept
 UNION ALL SELECT point, '' FROM held WHERE device NOT IN (SELECT id FROM device)
 """
+_DEVICE = """
+INSERT INTO device VALUES (?, ?) ON CONFLICT DO UPDATE SET body = excluded.body WHERE body <> excluded.body
+"""  # a page that stays as it is need not be written
 RESERVE_BYTES = 1 << 20
 LATCHES = frozenset({"overridden", "mismatch"})
 _LATCH = "latch:"
@@ -75,6 +77,7 @@ class Journal:
         self._stamp = stamp
         self._specs: dict[str, tuple[Device, str]] = {}
         self._reserve = path.with_suffix(".reserve")
+        self._copy = copy_path(path)
         with self._trouble():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -83,7 +86,7 @@ class Journal:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_THE_FILE:
                     raise
                 self._set_aside(error)
-            self._adopt(read_sealed(copy_path(path)))
+            self._adopt(read_sealed(self._copy))
             lay_reserve(self._reserve, RESERVE_BYTES)
 
     def _open(self) -> None:
@@ -124,7 +127,7 @@ class Journal:
         return known[1]
 
     def _hold(self, device: str, spec: str, leases: Iterable[Lease]) -> None:
-        self._db.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (device, spec))
+        self._db.execute(_DEVICE, (device, spec))
         rows = [(x.point, device, seal(x, x.point)) for x in leases]
         self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", rows)
 
@@ -157,7 +160,7 @@ class Journal:
         A point that was overridden, or lied at read-back, is latched until a person resumes it.
         """
         receipts = [
-            {"receipt": type(o.receipt).__name__.lower(), **asdict(o.receipt)} for o in outcomes
+            {"receipt": type(o.receipt).__name__.lower(), **layer(o.receipt)} for o in outcomes
         ]
 
         def also() -> None:
@@ -262,7 +265,7 @@ class Journal:
             "held": {point: (device, body) for point, device, body in held},
             "devices": dict(self._db.execute(sql)),
         }  # fmt: skip
-        replace_durably(copy_path(self.path), seal(content))
+        replace_durably(self._copy, seal(content))
 
     def _transact(self, write: Callable[[], object]) -> None:
         with self._trouble():

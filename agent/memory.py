@@ -121,18 +121,16 @@ class Memory:
 
         holds: (id, scope, quantities) of interlocks that keep things as they are, for `skadi release`.
         """
-        latched = {i for i, trip in state.trips.items() if trip.latched}
         body = {
-            "boot_id": self._clock.boot_id,
-            "offset_s": self._clock.boot_s() - self._clock.now_s(),
-            "tripped": sorted(latched),
+            "tripped": sorted(i for i, trip in state.trips.items() if trip.latched),
             "holds": [(x.id, x.scope, x.only) for x in site.interlocks
                       if x.action == "hold" and tripped_by_reading(state.trips.get(x.id))],
             "held_back": dict(state.held_back),
         }  # fmt: skip
-        if {**body, "offset_s": 0} == {**self._latches, "offset_s": 0}:
+        if body == self._latches:
             return
-        if self._keep("latches", body):
+        offset_s = self._clock.boot_s() - self._clock.now_s()
+        if self._keep("latches", {"boot_id": self._clock.boot_id, "offset_s": offset_s, **body}):
             self._latches = body
 
     def keep_commissioned(self, site: Site, key: str, result: Mapping[str, Any]) -> None:

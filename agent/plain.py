@@ -7,7 +7,7 @@ becomes its text, and what is nested too deep is cut. Must never produce NaN or 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -39,7 +39,7 @@ def plain(value: object, depth: int = _DEPTH) -> Any:
         case set() | frozenset():
             return sorted((plain(v, depth - 1) for v in value), key=str)
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name), depth - 1) for f in fields(value)}
+            return {name: plain(v, depth - 1) for name, v in layer(value).items()}
         case _:
             return str(value)
 
@@ -55,8 +55,13 @@ def strict_json(value: object) -> str:
 def _known(value: object) -> Any:
     """What the encoder does not know, one layer of it."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in fields(value)}
+        return layer(value)
     return plain(value)
+
+
+def layer(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass as they are."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 _ENCODER = json.JSONEncoder(default=_known, allow_nan=False, separators=(",", ":"))

@@ -36,6 +36,7 @@ class Store:
         self._reasons = dict.fromkeys(range(n), "not read yet")  # of those not good
         self._sources = np.where(layout.pushed, "pushed", "polled").tolist()
         self._places: dict[tuple[str, ...], tuple[Places, float]] = {}
+        self._snapshot: Snapshot | None = None  # the latest, until something else is read
 
     def update(self, readings: Iterable[Reading]) -> None:
         """Take in what a poll brought. Readings of unknown points are refused (KeyError).
@@ -43,6 +44,7 @@ class Store:
         No answer is not a value: the last good reading stands until it is too old. What the
         device itself calls missing or bad replaces it at once.
         """
+        self._snapshot = None
         if isinstance(readings, Sweep):
             self._sweep(readings)
             return
@@ -88,10 +90,13 @@ class Store:
         return found
 
     def snapshot(self, now_s: float) -> Snapshot:
-        """All readings as they stand at `now_s`."""
+        """All readings as they stand at `now_s`: one snapshot for all who ask at one instant."""
+        if self._snapshot is not None and self._snapshot.now_s == now_s:
+            return self._snapshot
         age_s = now_s - self._good_s
         values = np.where(age_s <= self._max_age_s, self._values, np.nan)
-        return Snapshot(now_s, self._index, values, self._last.copy(), age_s)
+        self._snapshot = Snapshot(now_s, self._index, values, self._last.copy(), age_s)
+        return self._snapshot
 
     def reading(self, key: str, now_s: float) -> Reading:
         """The last reading of a point, marked stale when it is."""

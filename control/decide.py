@@ -35,6 +35,7 @@ from control.signals import Signals
 from control.slow_chart import Steered
 from control.slow_loop import Candidate
 from control.state import NEVER, ControlState
+from control.state import replace as but
 from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
 from control.verify import Judgement
 
@@ -99,7 +100,7 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     window = state.window or signals.begin(setting.signals, snapshot.now_s)
     window = signals.add(window, *setting.signals.read(snapshot))
     looked = look(setting.probes, state.looked, snapshot)
-    state = replace(state, trips=trips, window=window, looked=looked)
+    state = but(state, trips=trips, window=window, looked=looked)
     if setting.monitor is None:
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
@@ -111,7 +112,7 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
         finding = findings[f"row:{row}"]
         if finding.state == "persistent" and THERMAL & set(finding.top[:1]):
             aftercare[row] = snapshot.now_s + slow_loop.AFTERCARE_S
-    return replace(state, monitor=after, findings=findings, aftercare=aftercare)
+    return but(state, monitor=after, findings=findings, aftercare=aftercare)
 
 
 def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) -> Decision:
@@ -121,7 +122,7 @@ def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
     trend = fast_loop.trend(
         setting.layout, inlets, state.inlet_trend, snapshot.now_s - state.trend_s
     )
-    state = replace(state, inlet_trend=trend, trend_s=snapshot.now_s)
+    state = but(state, inlet_trend=trend, trend_s=snapshot.now_s)
     case = setting.case(snapshot, state)
     tau_fast = setting.monitor.model.tau_fast if setting.monitor else None
     found = fast_loop.troubles(case, tau_fast)
@@ -163,7 +164,7 @@ def slow(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
         ranked = bandit.drawn(view, slow_loop.candidates(view, setting.knobs), cycle)
         if setting.steered is not None and state.chart is not None:
             chart, moves = slow_chart.steer(view, setting.steered, state.chart)
-            state = replace(state, chart=chart)
+            state = but(state, chart=chart)
             ranked = sorted([*moves, *ranked], key=lambda c: -c.score_kw)
         busy = {case.point(e.point).equipment for e in undone}
         busy |= {case.point(k).equipment for k in leases.of_persons(state)}
@@ -225,7 +226,7 @@ def _learned(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contr
     if setting.steered is not None:
         chart = slow_chart.charted(setting.steered, chart, snapshot, hall, places)
     window = signals.begin(setting.signals, snapshot.now_s)
-    return replace(state, window=window, averages=(hall, places), belief=belief, chart=chart)
+    return but(state, window=window, averages=(hall, places), belief=belief, chart=chart)
 
 
 def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tuple[Verdict, ...]]:
@@ -246,7 +247,7 @@ def _reserved(case: Case, proposal: Proposal) -> ControlState:
     spent = {**case.state.spent}
     for name in names:
         spent[name] = spent.get(name, NEVER).again(case.snapshot.now_s, counts=False)
-    return replace(case.state, spent=spent)
+    return but(case.state, spent=spent)
 
 
 def _closed_incidents(case: Case, found: list[fast_loop.Trouble]) -> ControlState:
@@ -255,4 +256,4 @@ def _closed_incidents(case: Case, found: list[fast_loop.Trouble]) -> ControlStat
     points = case.layout.site.writable_points.values()
     still = {p.equipment for p in points if p.row in rows or (rows and p.row is None)}
     kept = {e: i for e, i in case.state.incidents.items() if e in still}
-    return case.state if kept == case.state.incidents else replace(case.state, incidents=kept)
+    return case.state if kept == case.state.incidents else but(case.state, incidents=kept)

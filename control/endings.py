@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from config.quantities import SAFE_DIRECTION, WORK
 from control.case import Case
@@ -17,6 +16,7 @@ from control.features import worst_inlets
 from control.interlocks import guards, leaking, tripped_by_reading
 from control.modes import may_write
 from control.state import ControlState, Owed
+from control.state import replace as but
 from control.types import Applied, Ending, Lease, Outcome, Overridden, Target
 from control.units import known_bad
 
@@ -27,21 +27,16 @@ RETRY_MOST_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What leases rest on, seen once a tick: each rack's worst inlet (n_racks,), NaN without a
-    sensor; by row, and for the hall (None), why its inlets are no ground, None where they are."""
+    """What leases rest on, seen once a tick. blind: by row, and for the hall (None), why its inlets
+    are no ground, None where they are."""
 
     case: Case
-    worst_c: NDArray[np.float64]
     blind: Mapping[str | None, str | None]
 
     @staticmethod
     def of(case: Case) -> "Ground":
         """Look at a case."""
-        layout = case.layout
-        silent_s = np.full(len(layout.racks), np.nan)
-        np.fmin.at(silent_s, layout.rack_of_inlet, case.snapshot.age_s[layout.inlets])
-        blind = {row: _dark(case, silent_s, row) for row in (None, *layout.rows)}
-        return Ground(case, worst_inlets(layout, case.snapshot), blind)
+        return Ground(case, _blind_rows(case))
 
 
 def endings(case: Case) -> list[Ending]:
@@ -90,8 +85,8 @@ def _held_still(case: Case, lease: Lease) -> bool:
         return slowed and leaking(case.layout.site, case.state.trips, point) is not None
     return any(
         lock.action == "hold"
-        and guards(lock, point)
         and tripped_by_reading(case.state.trips.get(lock.id))
+        and guards(lock, point)
         for lock in case.layout.site.interlocks
     )
 
@@ -154,16 +149,26 @@ def _blind(ground: Ground, lease: Lease) -> str | None:
     return ground.blind.get(point.row or None, ground.blind[None])
 
 
-def _dark(case: Case, silent_s: NDArray[np.float64], row: str | None) -> str | None:
-    """Why cooling of a row, or of the hall, has no inlets to rest on. silent_s: by rack."""
-    patience_s = case.layout.site.limits.release_after_s
-    most, aisle = BLIND_HALL_SHARE, "hall"
-    if row and not np.isnan(mine := silent_s[case.layout.row_racks(row)]).all():
-        silent_s, most, aisle = mine, 0.0, f"row {row}"
-    blind, seen = int((silent_s > patience_s).sum()), int((~np.isnan(silent_s)).sum())
-    if blind <= most * seen:
-        return None
-    return f"{aisle}: inlets of {blind} of {seen} racks silent for over {patience_s:g} s"
+def _blind_rows(case: Case) -> dict[str | None, str | None]:
+    """Why cooling of each row, and of the hall (None), has no inlets to rest on; a row without one
+    rests on the hall's. A rack is as silent as the last of its inlets."""
+    layout, patience_s = case.layout, case.layout.site.limits.release_after_s
+    age_s = case.snapshot.age_s[layout.inlets]
+    if not np.count_nonzero(age_s > patience_s):
+        return {None: None}
+    silent_s = layout.rack_inlets.reduced(np.fmin, age_s)
+    seen = (layout.rack_in @ ~np.isnan(silent_s)).tolist()
+    blind = (layout.rack_in @ (silent_s > patience_s)).tolist()
+
+    def why(aisle: str, most: float, at: int) -> str | None:
+        if blind[at] <= most * seen[at]:
+            return None
+        racks = f"{blind[at]:.0f} of {seen[at]:.0f} racks"
+        return f"{aisle}: inlets of {racks} silent for over {patience_s:g} s"
+
+    hall = why("hall", BLIND_HALL_SHARE, -1)
+    rows = enumerate(layout.rows)
+    return {None: hall} | {r: why(f"row {r}", 0.0, i) if seen[i] else hall for i, r in rows}
 
 
 def _over(ground: Ground, lease: Lease) -> str | None:
@@ -175,7 +180,8 @@ def _over(ground: Ground, lease: Lease) -> str | None:
         return None
     if (lease.value - stood) * direction >= 0:
         return None  # it cools at least as hard as what it replaced
-    inlets = ground.worst_c[case.layout.row_racks(point.row)] if point.row else ground.worst_c
+    racks_c = worst_inlets(case.layout, case.snapshot)
+    inlets = racks_c[case.layout.row_racks(point.row)] if point.row else racks_c
     worst_c = float(np.fmax.reduce(inlets, initial=-np.inf))
     return f"inlet {worst_c:.1f} degC is over {limit_c:g}" if worst_c > limit_c else None
 
@@ -200,13 +206,13 @@ def owing(state: ControlState, wanted: Iterable[Ending], now_s: float) -> Contro
     new = {
         e.point: Owed(e, now_s, before[e.point].tries if e.point in before else 0) for e in wanted
     }
-    return replace(state, owed={**before, **new})
+    return but(state, owed={**before, **new})
 
 
 def hurried(state: ControlState, now_s: float) -> ControlState:
     """The state in which nothing that is owed waits for its next try: modes have changed."""
     owed = {k: replace(debt, due_s=min(debt.due_s, now_s)) for k, debt in state.owed.items()}
-    return replace(state, owed=owed)
+    return but(state, owed=owed)
 
 
 def settled(
@@ -226,4 +232,4 @@ def settled(
             wait_s = min(RETRY_S * 2.0**debt.tries, RETRY_MOST_S)
             owed[point] = Owed(debt.ending, now_s + wait_s, debt.tries + 1)
     owed = {k: debt for k, debt in owed.items() if k in held}
-    return replace(state, owed=owed, leases=dict(held))
+    return but(state, owed=owed, leases=dict(held))

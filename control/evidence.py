@@ -5,12 +5,11 @@ there is one that we have read ourselves. Pure.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from config.quantities import WORK
 from control.case import Case
-from control.layout import Positions
-from control.types import Proposal
+from control.layout import Layout, Positions
+from control.types import Proposal, Snapshot
 
 ALONE = "is pushed; one that is polled must bear it out"
 
@@ -29,24 +28,22 @@ def inlets_of(case: Case, row: str | None) -> Positions:
 
 def pushed_alone(case: Case, proposal: Proposal) -> str | None:
     """Which evidence of a proposal is pushed only, or None."""
-    layout, values = case.layout, case.snapshot.values
-    polled = np.where(layout.pushed, np.nan, values)
+    layout, snapshot = case.layout, case.snapshot
     for row in rows_of(case, proposal) or (None,):
-        places = inlets_of(case, row)
-        if _lost(values[places], polled[places]):
+        if _lost(layout, snapshot, inlets_of(case, row)):
             return f"{f'row {row}' if row else 'hall'}: every good inlet {ALONE}"
     points = [case.point(c.point) for c in proposal.changes]
     felt = not proposal.effect.latency_ms <= 0 or any(p.quantity in WORK for p in points)
-    if felt and _lost(values[layout.latency], polled[layout.latency]):
+    if felt and _lost(layout, snapshot, layout.latency):
         return f"every good p95 {ALONE}"
-    kw, polled_kw = layout.rack_kw.mean(values), layout.rack_kw.mean(polled)
     for row in sorted({p.row for p in points if p.quantity == "traffic_share_pct" and p.row}):
-        mine = layout.row_racks(row)
-        if _lost(kw[mine], polled_kw[mine]):
+        mine = layout.row_racks(row)[layout.rack_kw.owner]
+        if _lost(layout, snapshot, layout.rack_kw.flat[mine]):
             return f"row {row}: every good rack power {ALONE}"
     return None
 
 
-def _lost(known: NDArray[np.float64], polled: NDArray[np.float64]) -> bool:
-    """True when something is known, and none of it by polling."""
-    return not np.isnan(known).all() and bool(np.isnan(polled).all())
+def _lost(layout: Layout, snapshot: Snapshot, places: Positions) -> bool:
+    """True when something is known there, and none of it by polling."""
+    good = places[~np.isnan(snapshot.values[places])]
+    return len(good) > 0 and bool(layout.pushed[good].all())

@@ -73,17 +73,11 @@ def worst_inlets(layout: Layout, snapshot: Snapshot) -> F64:
     where = layout.inlets
     age_s = np.where(np.isnan(snapshot.values[where]), snapshot.age_s[where], 0.0)
     drift = np.where(np.isfinite(age_s), age_s, 0.0) * layout.slew[where]  # never read: NaN anyway
-    worst = _by_rack(layout, snapshot.last[where] + drift)
+    worst = layout.rack_inlets.reduced(np.fmax, snapshot.last[where] + drift)
     layout.worst_inlets = (snapshot, worst)
     return worst
 
 
 def read_inlets(layout: Layout, snapshot: Snapshot) -> F64:
     """Return (n_racks,): each rack's worst inlet as it was last read, however long ago; NaN if never."""
-    return _by_rack(layout, snapshot.last[layout.inlets])
-
-
-def _by_rack(layout: Layout, inlets: F64) -> F64:
-    worst = np.full(len(layout.racks), -np.inf)
-    np.fmax.at(worst, layout.rack_of_inlet, inlets)
-    return np.where(np.isneginf(worst), np.nan, worst)
+    return layout.rack_inlets.max(snapshot.last)

@@ -30,13 +30,15 @@ class Groups:
     """Many small groups of positions, reduced in one call each.
 
     flat: all positions, group after group; starts: where each group begins; counts: sizes;
-    owner: the group of each position in flat. A group may be empty: its result is NaN.
+    owner: the group of each position in flat; filled: the groups that are not empty. The result of
+    an empty group is NaN.
     """
 
     flat: Positions
     starts: Positions
     counts: Positions
     owner: Positions
+    filled: Positions
 
     @staticmethod
     def of(groups: Sequence[Sequence[int]]) -> "Groups":
@@ -44,7 +46,8 @@ class Groups:
         flat = [i for group in groups for i in group]
         counts = np.array([len(g) for g in groups], dtype=np.intp)
         owner = np.repeat(np.arange(len(counts), dtype=np.intp), counts)
-        return Groups(np.array(flat, dtype=np.intp), np.cumsum(counts) - counts, counts, owner)
+        starts, filled = np.cumsum(counts) - counts, np.flatnonzero(counts)
+        return Groups(np.array(flat, dtype=np.intp), starts, counts, owner, filled)
 
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean of the good values of each group; NaN where a group has none. Shape (n,)."""
@@ -59,10 +62,16 @@ class Groups:
 
     def max(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The largest good value of each group; NaN where a group has none. Shape (n,)."""
+        return self.reduced(np.fmax, values[self.flat])
+
+    def reduced(self, by: np.ufunc, taken: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each group reduced `by`, of values that stand as `flat` does; NaN where it is empty. Shape (n,)."""
+        if len(self.filled) == len(self.counts) > 0:
+            reduced: NDArray[np.float64] = by.reduceat(taken, self.starts)
+            return reduced
         out = np.full(len(self.counts), np.nan)
-        some = self.counts > 0
-        if some.any():
-            out[some] = np.fmax.reduceat(values[self.flat], self.starts[some])
+        if len(self.filled):
+            out[self.filled] = by.reduceat(taken, self.starts[self.filled])
         return out
 
     def leads(self, values: NDArray[np.float64], others: int) -> NDArray[np.float64]:
@@ -98,21 +107,19 @@ class Layout:
         )
         at_row = np.arange(len(self.rows))[:, None]
         self.rack_in_row = (self.row_of_rack[None, :] == at_row).astype(np.float64)
+        self._racks_of: dict[str, NDArray[np.bool_]] = {
+            row: self.row_of_rack == i for i, row in enumerate(self.rows)
+        }
+        self.rack_in = np.vstack([self.rack_in_row, np.ones(len(self.racks))])  # and in the hall
         readable = [p for p in site.points.values() if p.writable is None and not p.part]
         self.rack_inlets = Groups.of(self._by(readable, "inlet_c", "rack", self.racks))
         self.rack_kw = Groups.of(self._by(readable, "pdu_kw", "rack", self.racks))
-        self.inlets = self._positions(
-            [self.index[p.key] for p in readable if p.quantity == "inlet_c" and p.rack]
-        )
+        self.inlets, self.rack_of_inlet = self.rack_inlets.flat, self.rack_inlets.owner
         # Told by others over HTTP, not read by us: never the only evidence for a move towards risk.
         self.pushed: NDArray[np.bool_] = np.array(
             [site.device[p.device].protocol == "push" for p in site.points.values()], dtype=np.bool_
         )
         self.slew = np.array([p.max_slew_per_s for p in site.points.values()])
-        place = {rack: i for i, rack in enumerate(self.racks)}
-        owner = {self.index[p.key]: place[p.rack] for p in readable
-                 if p.quantity == "inlet_c" and p.rack is not None}  # fmt: skip
-        self.rack_of_inlet = self._positions([owner.get(i, -1) for i in self.inlets.tolist()])
         read = [*(f for f in FEATURES if f not in DERIVED), "flow_lps"]
         self.features = {f: self._feature(readable, f) for f in read}
         has = {f: self.rack_in_row @ (g.counts > 0) > 0 for f, g in self.features.items()}
@@ -144,8 +151,7 @@ class Layout:
 
     def row_racks(self, row: str) -> NDArray[np.bool_]:
         """Mask over racks: those in this row."""
-        mask: NDArray[np.bool_] = self.row_of_rack == self.rows.index(row)
-        return mask
+        return self._racks_of[row]
 
     def _row_position(self, row: str | None) -> int:
         return self.rows.index(row) if row in self.rows else -1

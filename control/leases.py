@@ -13,6 +13,7 @@ from control.endings import endings as endings
 from control.guardrails import Case
 from control.interlocks import guards
 from control.state import NEVER, PROTECTIVE, ControlState, Spent
+from control.state import replace as but
 from control.types import (
     Applied,
     Failed,
@@ -71,7 +72,7 @@ def reserved(case: Case, permit: Permit) -> ControlState:
     spent = dict(case.state.spent)
     for name in {p.equipment for p in points} | {p.key for p in points}:
         spent[name] = spent.get(name, NEVER).again(now_s, counts=False)
-    return replace(case.state, spent=spent)
+    return but(case.state, spent=spent)
 
 
 def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlState:
@@ -91,7 +92,7 @@ def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlS
     if permit.proposal.loop == "fast":
         until_s = now_s + case.layout.site.limits.write_interval_s
         fast_holds |= dict.fromkeys(equipment, until_s)
-    return replace(state, spent=spent, incidents=incidents, fast_holds=fast_holds)
+    return but(state, spent=spent, incidents=incidents, fast_holds=fast_holds)
 
 
 def after_ending(case: Case, outcomes: list[Outcome]) -> ControlState:
@@ -106,7 +107,7 @@ def after_ending(case: Case, outcomes: list[Outcome]) -> ControlState:
     left = tuple(
         v for v in state.verifications if not any(c.point in gone for c in v.proposal.changes)
     )
-    return replace(state, spent=spent, verifications=left)
+    return but(state, spent=spent, verifications=left)
 
 
 def _with_outcomes(state: ControlState, outcomes: list[Outcome]) -> ControlState:
@@ -125,7 +126,7 @@ def _with_outcomes(state: ControlState, outcomes: list[Outcome]) -> ControlState
                 quarantined[point] = f"read back {found} after writing {wanted:g}"
             case _:
                 pass
-    return replace(state, leases=leases, yielded=yielded, quarantined=quarantined)
+    return but(state, leases=leases, yielded=yielded, quarantined=quarantined)
 
 
 def hottest_c(case: Case, row: str | None) -> float:

@@ -114,8 +114,10 @@ def step(modes: Modes, event: Event, scope: str, channel: str, role: str) -> Mod
 
 def in_scope(point: Point, scope: str) -> bool:
     """True when a scope (hall, row:A, zone:Z, equipment:E) takes in this point."""
+    if scope == "hall":
+        return True
     kind, _, name = scope.partition(":")
-    return scope == "hall" or (kind in SCOPES and getattr(point, kind) == name)
+    return kind in SCOPES and getattr(point, kind) == name
 
 
 def may_write(modes: Modes, point: Point) -> bool:

@@ -5,11 +5,10 @@ work may come back and in what steps; what it can't undo is nobody's: the leases
 gives it back all the same.
 """
 
-from dataclasses import replace
-
 from control.fast_loop import Trouble, has_headroom
 from control.guardrails import Case
 from control.state import ControlState
+from control.state import replace as but
 from control.types import Change, Ending, Lease, Proposal, Target
 
 CALM_S = 300.0  # how long headroom must last before work comes back
@@ -25,7 +24,7 @@ def track(case: Case, found: list[Trouble]) -> ControlState:
         for row, t in serious.items()
     )
     calm_s = None if pressed else case.state.calm_s if case.state.calm_s is not None else now_s
-    return replace(case.state, incident_s=incident_s, calm_s=calm_s)
+    return but(case.state, incident_s=incident_s, calm_s=calm_s)
 
 
 def hand_back(case: Case, found: list[Trouble], cycle: str) -> tuple[list[Proposal], list[Ending]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class Trip:
     changed_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ControlState:
     """Everything a decision depends on besides the snapshot and the site.
 
@@ -142,3 +143,14 @@ class ControlState:
     bandit: Mapping[str, Gaussian] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()  # points that are being written right now
     seed: int = 0
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace
+else:
+
+    def replace(state: ControlState, **changes: object) -> ControlState:
+        """dataclasses.replace at a tenth of its cost, for the value that all of a tick makes anew."""
+        new = object.__new__(ControlState)
+        new.__dict__.update(state.__dict__, **changes)
+        return new

@@ -4,6 +4,7 @@ All are immutable. Times are seconds: `now_s`/`taken_s` on the agent's own clock
 seconds, virtual in rehearsals). Values are in the unit of the point's quantity.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -89,9 +90,8 @@ class Snapshot:
     def value(self, point: str) -> float | None:
         """The value of a good reading, else None."""
         at = self.index.get(point)
-        if at is None or np.isnan(self.values[at]):
-            return None
-        return float(self.values[at])
+        value = math.nan if at is None else self.values.item(at)
+        return None if math.isnan(value) else value
 
     def take(self, positions: NDArray[np.intp]) -> NDArray[np.float64]:
         """The good values at `positions`; NaN where a reading is not good."""

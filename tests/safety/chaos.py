@@ -9,16 +9,19 @@ import asyncio
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 
+from agent.adopt import compiled
 from agent.core import Agent
 from agent.operations.table import Caller, call
 from control import endings, interlocks, leases
 from control.decide import Decision
 from control.guardrails import judge
 from control.modes import Event
+from control.state import replace as but
 from control.types import Change, Effect, Kind, Proposal, Snapshot
 from drivers.gate import JournalError
 from tests.safety.checkers import wire
@@ -28,7 +31,9 @@ from tests.safety.world import INTERVAL_S, World, make_site
 TICK_S = 10.0
 RELEASE_S = 60.0
 SITE = make_site()
+MADE = compiled(SITE, None)
 KNOBS = tuple(SITE.writable_points)
+EVERY = frozenset(KNOBS)
 SCOPES = {k: frozenset(("hall", f"row:{SITE.points[k].row}")) for k in KNOBS}
 HOST = Caller("ann", "cli", "engineer")
 INLETS = tuple(k for k, p in SITE.points.items() if p.quantity == "inlet_c")
@@ -47,7 +52,7 @@ class Rogue(Agent):
     async def observe(self) -> None:
         """Interlocks alone; there is no monitor here."""
         trips = interlocks.step(self.site, self.snapshot(), self.control.trips)
-        self.control = replace(self.control, trips=trips)
+        self.control = but(self.control, trips=trips)
         self.memory.keep_latches(self.control, self.site)
 
     async def fast(self) -> None:
@@ -68,6 +73,11 @@ class Rogue(Agent):
             return
 
 
+@cache
+def _shut(armed: frozenset[str], barred: frozenset[str]) -> frozenset[str]:
+    return frozenset(k for k, s in SCOPES.items() if not s & armed or s & barred)
+
+
 @dataclass
 class Shadow:
     """What the modes must be, told apart from the agent."""
@@ -77,12 +87,13 @@ class Shadow:
     armed: set[str] = field(default_factory=lambda: {"hall"})
     barred: set[str] = field(default_factory=set)
 
-    def may(self, key: str) -> bool:
-        """Whether this knob may be written for a loop."""
-        if self.killed or not self.closed:
-            return False
-        scopes = SCOPES[key]
-        return not (scopes.isdisjoint(self.armed) or scopes & self.barred)
+    def shut(self) -> frozenset[str]:
+        """The knobs that may not be written for a loop."""
+        return (
+            EVERY
+            if self.killed or not self.closed
+            else _shut(frozenset(self.armed), frozenset(self.barred))
+        )
 
 
 @dataclass(slots=True)
@@ -106,7 +117,7 @@ class Scenario:
         self.random = Random(seed)
         self.found = Found(seed)
         self.ticks = ticks
-        self.world = World(folder, SITE)
+        self.world = World(folder, SITE, made=MADE)
         self.shadow = Shadow()
         self.theirs: dict[str, int] = {}  # key -> length of the log when an operator took it
         self.silent_s: dict[str, float] = {}
@@ -134,13 +145,14 @@ class Scenario:
         # What a lying device made of a write can't be told from an operator's value by an agent
         # that died before it looked, whichever device it was busy with: P4 wants it given back,
         # P9 says that "a value set at the device is yielded to", and P9 wins.
-        blind = any(f.unproven for f in self.world.fields.values())
-        if self.random.random() < self.fatal and not self.world.fields[device].lies and not blind:
+        fields = self.world.fields
+        doomed = self.random.random() < self.fatal and not fields[device].lies
+        if doomed and not any(f.unproven for f in fields.values()):
             self.dead = True
             raise Crash(f"{device} {act}")
         # A register that an operator changes just now can't be told from a device that lies.
-        slots = all(c.slots is not None for c in self.world.fields[device].cells.values())
-        if act == "written" and slots and self.random.random() < self.harm * 0.2:
+        slots = act == "written" and all(c.slots is not None for c in fields[device].cells.values())
+        if slots and self.random.random() < self.harm * 0.2:
             self._operate(device)
 
     # -- what the rogue wants
@@ -261,7 +273,7 @@ class Scenario:
 
     async def _modes(self) -> None:
         r, s = self.random, self.shadow
-        if not all(map(s.may, KNOBS)) and r.random() < 0.1:  # somebody wants it to work again
+        if s.shut() and r.random() < 0.1:  # somebody wants it to work again
             event = Event.CLEAR if s.killed else Event.ARM if s.closed else Event.RAISE
             channel, role = "cli", "engineer"
         elif r.random() < self.harm * 0.5:
@@ -329,7 +341,7 @@ class Scenario:
         self.found.broken.append(f"seed {self.found.seed}, tick {self.found.ticks}: {what}")
 
     async def _tick(self) -> None:
-        before, unarmed = len(self.world.log), {k for k in KNOBS if not self.shadow.may(k)}
+        before, unarmed = len(self.world.log), self.shadow.shut()
         self.world.clock.advance(TICK_S)
         self._events()
         await self._resume()
@@ -342,7 +354,7 @@ class Scenario:
             await self.agent.fast()
         if self.found.ticks % 12 == 0:
             await self.agent.slow()
-        still_unarmed = unarmed & {k for k in KNOBS if not self.shadow.may(k)}
+        still_unarmed = unarmed & self.shadow.shut()
         self._watch(before)
         for wrote in self.world.log[before:]:
             if wrote.by == "us" and wrote.key in still_unarmed and not self._is_back(wrote):

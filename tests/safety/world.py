@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.adopt import Compiled
 from agent.clock import VirtualClock
 from agent.core import Agent
 from agent.journal import Journal
@@ -177,6 +178,7 @@ class World:
     site: Site
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(START_S))
     log: list[Wrote] = field(default_factory=list)
+    made: Compiled | None = None  # the site compiled, where many worlds have one
 
     def __post_init__(self) -> None:
         self.limits = limits_of()
@@ -199,7 +201,7 @@ class World:
             assert self.journal is not None
             return Gate(self.site.points, self.drivers, self.journal, armed)
 
-        return kind(self.site, self.clock, self.journal, gate)
+        return kind(self.site, self.clock, self.journal, gate, made=self.made)
 
     def stop(self) -> None:
         """The process is gone; only what is on disk stays."""
@@ -211,12 +213,12 @@ class World:
         now_s = self.clock.now_s()
         read = {k: v for k, v in self.sensors.items() if v is not None}
         for field_ in self.fields.values():
-            for key, cell in field_.cells.items():
-                if field_.up and not field_.reads_nothing:
-                    read[key] = cell.present()
-                    field_.seen.add(key)
-        bad = {i: (Quality.BAD, "") for i, v in enumerate(read.values()) if not math.isfinite(v)}
-        agent.store.update(Sweep(tuple(read), np.array(list(read.values())), now_s, bad))
+            if field_.up and not field_.reads_nothing:
+                read |= {key: cell.present() for key, cell in field_.cells.items()}
+                field_.seen |= field_.cells.keys()
+        values = np.fromiter(read.values(), np.float64, len(read))
+        bad = dict.fromkeys(np.flatnonzero(~np.isfinite(values)).tolist(), (Quality.BAD, ""))
+        agent.store.update(Sweep(tuple(read), values, now_s, bad))
 
     def holds(self) -> dict[str, float]:
         """What stands on each device: the value, or our slot's content (NaN: empty)."""
