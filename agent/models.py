@@ -151,7 +151,7 @@ class Models:
             return
         snapshot, looked = self._agent.snapshot(), self._agent.control.looked
         if looked is not None:
-            snapshot = believed(self._agent.setting.probes, looked, snapshot)
+            snapshot = believed(looked, snapshot)
         before = shadow.state or monitoring.begin(shadow.monitor, snapshot.now_s)
         tags = under_maintenance(self._agent.site, snapshot, self._agent.control.trips)
         shadow.state, found = monitoring.tick(

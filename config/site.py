@@ -263,4 +263,12 @@ class Site:
 
     def of_quantity(self, *quantities: str) -> tuple[Point, ...]:
         """The points of these quantities, in the order of the site file."""
-        return tuple(p for p in self.points.values() if p.quantity in quantities)
+        found = [(i, p) for q in quantities for i, p in self._by_quantity.get(q, ())]
+        return tuple(p for _, p in sorted(found, key=lambda each: each[0]))
+
+    @cached_property
+    def _by_quantity(self) -> dict[str, list[tuple[int, Point]]]:
+        found: dict[str, list[tuple[int, Point]]] = {}
+        for i, p in enumerate(self.points.values()):
+            found.setdefault(p.quantity, []).append((i, p))
+        return found

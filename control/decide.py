@@ -70,7 +70,7 @@ class Setting:
         """What the guardrails look at: a suspect probe is no evidence for a move towards risk."""
         tau = self.monitor.model.tau_persist if self.monitor else None
         if state.looked is not None:
-            snapshot = believed(self.probes, state.looked, snapshot)
+            snapshot = believed(state.looked, snapshot)
         return Case(snapshot, state, self.layout, tau)
 
     def view(self, case: Case) -> View | None:
@@ -104,7 +104,7 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     if setting.monitor is None:
         return state
     before = state.monitor or monitoring.begin(setting.monitor, snapshot.now_s)
-    scored = believed(setting.probes, looked, snapshot)
+    scored = believed(looked, snapshot)
     tags = interlocks.under_maintenance(setting.layout.site, snapshot, trips)
     after, findings = monitoring.tick(setting.monitor, setting.layout, scored, before, tags)
     aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}

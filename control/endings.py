@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from config.quantities import SAFE_DIRECTION, WORK
+from config.site import Interlock
 from control.case import Case
 from control.features import worst_inlets
 from control.interlocks import guards, leaking, tripped_by_reading
 from control.modes import may_write
-from control.state import ControlState, Owed
+from control.state import ControlState, Owed, Trip
 from control.state import replace as but
 from control.types import Applied, Ending, Lease, Outcome, Overridden, Target
 from control.units import known_bad
@@ -27,16 +28,21 @@ RETRY_MOST_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What leases rest on, seen once a tick. blind: by row, and for the hall (None), why its inlets
-    are no ground, None where they are."""
+    """What leases rest on, seen once a tick. tripped: the interlocks that are. By row, and for the
+    hall (None): blind: why its inlets are no ground, None where they are; hot: its worst inlet, where
+    that is over the limit."""
 
     case: Case
+    tripped: tuple[tuple[Interlock, Trip], ...]
     blind: Mapping[str | None, str | None]
+    hot: Mapping[str | None, float]
 
     @staticmethod
     def of(case: Case) -> "Ground":
         """Look at a case."""
-        return Ground(case, _blind_rows(case))
+        locks = [(x, case.state.trips.get(x.id)) for x in case.layout.site.interlocks]
+        tripped = tuple((lock, trip) for lock, trip in locks if trip is not None and trip.tripped)
+        return Ground(case, tripped, _blind_rows(case), _hot_rows(case))
 
 
 def endings(case: Case) -> list[Ending]:
@@ -50,7 +56,8 @@ def endings(case: Case) -> list[Ending]:
 
 def all_of(case: Case, reason: str) -> list[Ending]:
     """Everything that may be given back, because the agent stops: not what an interlock holds."""
-    held = [x for x in case.state.leases.values() if not _held_still(case, x)]
+    ground = Ground.of(case)
+    held = [x for x in case.state.leases.values() if not _held_still(ground, x)]
     return _in_order(case, [Ending(x.point, Target.BASELINE, reason) for x in held])
 
 
@@ -61,7 +68,7 @@ def _in_order(case: Case, found: list[Ending]) -> list[Ending]:
 def _ending(ground: Ground, lease: Lease) -> Ending | None:
     """What the ground says, else what is owed; not again before it is due."""
     case = ground.case
-    if _held_still(case, lease):
+    if _held_still(ground, lease):
         return None
     wanted, owed = _groundless(ground, lease), case.state.owed.get(lease.point)
     if owed is None:
@@ -73,21 +80,19 @@ def _ending(ground: Ground, lease: Lease) -> Ending | None:
     return wanted if wanted is not None and wanted.target is Target.SAFE else owed.ending
 
 
-def _held_still(case: Case, lease: Lease) -> bool:
+def _held_still(ground: Ground, lease: Lease) -> bool:
     """True when an interlock that a reading has tripped says: nothing moves, not even back.
 
     The kill switch overrules it, but for one thing: no pump of a loop that leaks is sped up.
     """
-    point = case.point(lease.point)
+    case, point = ground.case, ground.case.point(lease.point)
     if case.state.modes.killed:
         stood = lease.stood if lease.stood is not None else lease.baseline
         slowed = stood is None or lease.value < stood
         return slowed and leaking(case.layout.site, case.state.trips, point) is not None
     return any(
-        lock.action == "hold"
-        and tripped_by_reading(case.state.trips.get(lock.id))
-        and guards(lock, point)
-        for lock in case.layout.site.interlocks
+        lock.action == "hold" and tripped_by_reading(trip) and guards(lock, point)
+        for lock, trip in ground.tripped
     )
 
 
@@ -97,7 +102,7 @@ def _groundless(ground: Ground, lease: Lease) -> Ending | None:
     key, point, state = lease.point, case.point(lease.point), case.state
     if state.modes.killed:
         return Ending(key, Target.BASELINE, "kill switch")
-    if ending := _tripped(case, lease) or _unit_lost(case, lease):
+    if ending := _tripped(ground, lease) or _unit_lost(case, lease):
         return ending
     if not may_write(state.modes, point):
         return Ending(key, Target.BASELINE, "no longer armed")
@@ -112,14 +117,14 @@ def _groundless(ground: Ground, lease: Lease) -> Ending | None:
     return None
 
 
-def _tripped(case: Case, lease: Lease) -> Ending | None:
+def _tripped(ground: Ground, lease: Lease) -> Ending | None:
     """What a tripped interlock that does not hold wants; one that stays dark wants it back too."""
-    patience_s, point = case.layout.site.limits.release_after_s, case.point(lease.point)
-    for lock in case.layout.site.interlocks:
-        trip = case.state.trips.get(lock.id)
-        if trip is None or not trip.tripped or not guards(lock, point):
+    case, point = ground.case, ground.case.point(lease.point)
+    patience_s = case.layout.site.limits.release_after_s
+    for lock, trip in ground.tripped:
+        if not guards(lock, point):
             continue
-        if tripped_by_reading(case.state.trips.get(lock.id)) and lock.action != "hold":
+        if tripped_by_reading(trip) and lock.action != "hold":
             target = Target.SAFE if lock.action == "safe_value" else Target.BASELINE
             return Ending(lease.point, target, f"interlock {lock.id}")
         if trip.dark_s is not None and case.snapshot.now_s - trip.dark_s > patience_s:
@@ -180,10 +185,23 @@ def _over(ground: Ground, lease: Lease) -> str | None:
         return None
     if (lease.value - stood) * direction >= 0:
         return None  # it cools at least as hard as what it replaced
-    racks_c = worst_inlets(case.layout, case.snapshot)
-    inlets = racks_c[case.layout.row_racks(point.row)] if point.row else racks_c
-    worst_c = float(np.fmax.reduce(inlets, initial=-np.inf))
-    return f"inlet {worst_c:.1f} degC is over {limit_c:g}" if worst_c > limit_c else None
+    worst_c = ground.hot.get(point.row or None)
+    return None if worst_c is None else f"inlet {worst_c:.1f} degC is over {limit_c:g}"
+
+
+def _hot_rows(case: Case) -> dict[str | None, float]:
+    """The worst inlet of each row, and of the hall (None), that has one over its limit."""
+    layout, limit_c = case.layout, case.layout.site.limits.inlet_max_c
+    racks_c = worst_inlets(layout, case.snapshot)
+    over = racks_c > limit_c
+    if not np.count_nonzero(over):
+        return {}
+    found: dict[str | None, float] = {None: float(np.fmax.reduce(racks_c))}
+    for row in layout.rows:
+        mine = over & layout.row_racks(row)
+        if mine.any():
+            found[row] = float(np.fmax.reduce(racks_c[mine]))
+    return found
 
 
 def _changed(case: Case, lease: Lease) -> str | None:

@@ -85,8 +85,7 @@ def _danger_c(case: Case, racks_c: F64) -> F64:
 
 def ahead_in(case: Case, racks_c: F64, row: str) -> float:
     """The worst of `racks_c` in a row; -inf where none is known."""
-    mine = racks_c[case.layout.row_racks(row)]
-    return float(np.nanmax(mine)) if mine.size and not np.isnan(mine).all() else -np.inf
+    return float(np.fmax.reduce(racks_c[case.layout.row_racks(row)], initial=-np.inf))
 
 
 def troubles(case: Case, tau_fast: float | None) -> list[Trouble]:

@@ -98,6 +98,9 @@ class Layout:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.worst_inlets: tuple[Snapshot, NDArray[np.float64]] | None = None  # of one snapshot
+        self._knobs: dict[str, list[Point]] = {}
+        for p in site.writable_points.values():
+            self._knobs.setdefault(p.quantity, []).append(p)
         self.index: dict[str, int] = {key: i for i, key in enumerate(site.points)}
         self.racks = site.racks
         self.rows = site.rows
@@ -143,11 +146,7 @@ class Layout:
 
     def knobs(self, quantity: str, row: str | None = None) -> tuple[Point, ...]:
         """The writable points of a quantity, of one row or (None) of the whole site."""
-        return tuple(
-            p
-            for p in self.site.writable_points.values()
-            if p.quantity == quantity and (row is None or p.row == row)
-        )
+        return tuple(p for p in self._knobs.get(quantity, ()) if row is None or p.row == row)
 
     def row_racks(self, row: str) -> NDArray[np.bool_]:
         """Mask over racks: those in this row."""

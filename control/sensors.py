@@ -58,10 +58,12 @@ class Probes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Looked:
-    """The gate's memory, and who is suspect: point -> (verdict, why)."""
+    """The gate's memory, and who is suspect: point -> (verdict, why); lost: where in a snapshot what
+    is not to be scored stands."""
 
     state: quality.State
     suspect: dict[str, tuple[str, str]]
+    lost: NDArray[np.intp]
 
 
 def look(probes: Probes, before: Looked | None, snapshot: Snapshot) -> Looked:
@@ -73,7 +75,7 @@ def look(probes: Probes, before: Looked | None, snapshot: Snapshot) -> Looked:
     values = snapshot.values[probes.where]
     state = quality.check(PARAMS, probes.limits, probes.members, old, values, taken_s, now_s)
     if before is not None and np.array_equal(state.code, old.code):
-        return Looked(state, before.suspect)
+        return Looked(state, before.suspect, before.lost)
     found = {
         probes.keys[i]: (
             quality.NAMES[state.code[i]],
@@ -81,14 +83,13 @@ def look(probes: Probes, before: Looked | None, snapshot: Snapshot) -> Looked:
         )
         for i in np.flatnonzero(np.isin(state.code, TOLD)).tolist()
     }
-    return Looked(state, found)
+    return Looked(state, found, probes.where[np.isin(state.code, NOT_SCORED)])
 
 
-def believed(probes: Probes, looked: Looked, snapshot: Snapshot) -> Snapshot:
+def believed(looked: Looked, snapshot: Snapshot) -> Snapshot:
     """The snapshot without what is not to be scored; the same one when all is well."""
-    bad = np.isin(looked.state.code, NOT_SCORED)
-    if not bad.any():
+    if not len(looked.lost):
         return snapshot
     values = snapshot.values.copy()
-    values[probes.where[bad]] = np.nan
+    values[looked.lost] = np.nan
     return replace(snapshot, values=values)

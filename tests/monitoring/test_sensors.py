@@ -63,7 +63,7 @@ def test_honest_probes_are_scored(layout: Layout) -> None:
     probes, seen, shots = run(layout, x)
     assert len(probes.keys) == 144
     assert {v for s in seen for v in s.suspect} == set()
-    assert believed(probes, seen[-1], shots[-1]) is shots[-1]
+    assert believed(seen[-1], shots[-1]) is shots[-1]
 
 
 def test_a_flat_line_while_its_row_moves_is_not_scored_and_calls_after_a_while(
@@ -71,10 +71,10 @@ def test_a_flat_line_while_its_row_moves_is_not_scored_and_calls_after_a_while(
 ) -> None:
     x, stuck = swinging(layout, 400), key(layout, "B05", "inlet_c")
     x[100:, layout.index[stuck]] = x[100, layout.index[stuck]]
-    probes, seen, shots = run(layout, x)
+    _probes, seen, shots = run(layout, x)
     assert list(seen[-1].suspect) == [stuck]
     assert seen[-1].suspect[stuck][0] == "stuck"
-    masked = believed(probes, seen[-1], shots[-1])
+    masked = believed(seen[-1], shots[-1])
     assert np.isnan(masked.value(stuck) or np.nan)
     assert np.isnan(masked.values).sum() == 1
     assert not np.isnan(shots[-1].values).any(), "the snapshot itself is left alone"
@@ -103,9 +103,9 @@ def test_a_place_that_really_warms_is_named_and_still_scored(layout: Layout) -> 
     at = layout.index[warm]
     begin = int(1.2 * 86_400 / STEP_S)
     x[begin:, at] += np.minimum(np.arange(ticks - begin) * STEP_S / 3600, 3.0)
-    probes, seen, shots = run(layout, x)
+    _probes, seen, shots = run(layout, x)
     assert seen[-1].suspect[warm][0] == "drifting"
-    assert believed(probes, seen[-1], shots[-1]) is shots[-1]
+    assert believed(seen[-1], shots[-1]) is shots[-1]
 
 
 def test_the_decision_path_keeps_the_gates_memory(layout: Layout) -> None:
