@@ -75,8 +75,8 @@ def _ending(ground: Ground, lease: Lease) -> Ending | None:
         if wanted is None and not lease.certain and lease.point not in case.state.busy:
             return Ending(lease.point, Target.BASELINE, "its outcome is unknown")
         return wanted
-    if case.snapshot.now_s < owed.due_s:
-        return None
+    if case.snapshot.now_s < owed.due_s and not _changed(case, lease):
+        return None  # another hand is yielded to at once: it may be gone again when this is due
     return wanted if wanted is not None and wanted.target is Target.SAFE else owed.ending
 
 

@@ -154,3 +154,21 @@ async def test_an_override_counts_unless_it_came_and_went_unseen(
     scenario._operate("bms")
     assert (WATER in scenario.theirs) == noticed
     world.stop()
+
+
+async def test_another_hand_is_yielded_to_though_a_giving_back_waits(agent: Agent) -> None:
+    """Seed 1000813, P9: a device that had been silent answered again, with an operator's value. Its
+    giving back waited for the next try, and by then that value was gone: seen, and not yielded to."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+    bms = world.fields["bms"]
+    bms.up = False
+    await agent.end([Ending(WATER, Target.BASELINE, "test")])
+    bms.operator(WATER, 9.5)
+    bms.up = True
+    world.clock.advance(1.0)
+    assert agent.control.owed[WATER].due_s > agent.clock.now_s()
+    world.poll(agent)
+    await agent.fast()
+    assert WATER in agent.control.yielded
+    assert agent.executor.held == {}
