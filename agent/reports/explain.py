@@ -58,10 +58,11 @@ async def explain(
     record = _pick(found, wanted)
     if record is None:
         ids = ", ".join(dict.fromkeys(str(a.detail.get("id", "")) for a in found[:5]))
-        missing = f"no act {wanted!r}" if wanted else "no act until then"
-        raise NothingToExplain(
-            f"{missing}; the latest are: {ids}" if ids else f"{missing}: none at all"
+        missing = (
+            f"no act {wanted!r}" if wanted else "no act until then" if until_s else "no act yet"
         )
+        rest = f"; the latest are: {ids}" if ids else ": history holds none, and nothing refused"
+        raise NothingToExplain(missing + rest)
     after = await history.actions(
         record.ts_s, MOST_RECORDS, None, ("judged", "ending"), record.ts_s + LOOK_AHEAD_S
     )

@@ -213,8 +213,9 @@ def _colour(value: float | None) -> Style:
         share = min(1.0, (value - low) / (high - low))
         red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, colour, strict=True))
         low, first = high, colour
-    ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else "white"
-    return Style(color=ink, bgcolor=Color.from_rgb(red, green, blue))
+    # True colours: what a theme calls black is a grey that can't be read on green.
+    ink = 0 if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else 255
+    return Style(color=Color.from_rgb(ink, ink, ink), bgcolor=Color.from_rgb(red, green, blue))
 
 
 def _format(value: float | None, digits: int) -> str:

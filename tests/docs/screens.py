@@ -89,4 +89,6 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES))
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
+    place.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(place))

@@ -51,7 +51,7 @@ TURNS = [
     ("report -c site.toml --html no/such/folder.html", 1, "choose a folder you may write to"),
     ("report -c site.toml --rehearsal site.toml", 2, "skadi rehearse --json"),
     ("audit verify -c site.toml", 1, "has the agent run?"),
-    ("explain -c site.toml", 1, "no act until then"),
+    ("explain -c site.toml", 1, "no act yet: history holds none"),
 ]  # fmt: skip
 
 
