@@ -49,8 +49,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def replace_durably(path: Path, text: str) -> None:
     """Replace a file's content: all of it or nothing, whatever is cut off. Raises OSError."""
-    new = str(path.with_suffix(".new"))
-    with open(new, "wb") as file:  # plain names: this comes before every write to a device
+    new = f"{path}.new"  # a plain name: this comes before every write to a device
+    with open(new, "wb") as file:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())

@@ -9,6 +9,7 @@ import asyncio
 import math
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -66,11 +67,9 @@ class Rogue(Agent):
 
     async def slow(self) -> None:
         """Renewals alone."""
-        renewed = leases.renewable(self._case(self.snapshot()))
-        try:
-            self.executor.prolong(renewed)
-        except JournalError:
-            return
+        if renewed := leases.renewable(self._case(self.snapshot())):
+            with suppress(JournalError):
+                self.executor.prolong(renewed)
 
 
 @cache

@@ -494,7 +494,7 @@ def test_content_and_folder_are_synced(tmp_path: Path, monkeypatch: pytest.Monke
     def fsync(fd: int) -> None:
         real(fd)
         is_folder = Path(f"/proc/self/fd/{fd}").resolve().is_dir()
-        text = "" if is_folder else (tmp_path / "a.new").read_text()
+        text = "" if is_folder else (tmp_path / "a.json.new").read_text()
         synced.append((is_folder, text))
 
     monkeypatch.setattr(os, "fsync", fsync)
