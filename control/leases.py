@@ -15,14 +15,12 @@ from control.interlocks import guards
 from control.state import NEVER, PROTECTIVE, ControlState, Spent
 from control.state import replace as but
 from control.types import (
-    Applied,
     Failed,
     Lease,
     Mismatch,
     Outcome,
     Overridden,
     Permit,
-    Unknown,
 )
 
 PERSONS = "operator:"  # begins the id of a proposal that a person made: held as long as they said
@@ -78,7 +76,7 @@ def reserved(case: Case, permit: Permit) -> ControlState:
 def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlState:
     """The state after a permit was carried out: leases, budgets, yields, quarantine."""
     state, now_s = case.state, case.snapshot.now_s
-    touched = [o for o in outcomes if not isinstance(o.receipt, Failed | Overridden)]
+    touched = [o for o in outcomes if _sent(o)]
     state = _with_outcomes(state, outcomes)
     equipment = {case.point(o.receipt.point).equipment for o in touched}
     spent = dict(state.spent)
@@ -95,12 +93,24 @@ def after_write(case: Case, permit: Permit, outcomes: list[Outcome]) -> ControlS
     return but(state, spent=spent, incidents=incidents, fast_holds=fast_holds)
 
 
+def _sent(outcome: Outcome) -> bool:
+    """True when it may have reached the wire: who finds an operator there before writing is left with
+    the lease that was, who does so after it with a doubt."""
+    match outcome.receipt:
+        case Failed():
+            return False
+        case Overridden():
+            return outcome.lease is not None and not outcome.lease.certain
+        case _:
+            return True
+
+
 def after_ending(case: Case, outcomes: list[Outcome]) -> ControlState:
     """The state after leases were given back. Each starts a new interval for its equipment."""
     state, now_s = _with_outcomes(case.state, outcomes), case.snapshot.now_s
     spent = dict(state.spent)
     for outcome in outcomes:
-        if isinstance(outcome.receipt, Applied | Unknown | Mismatch):
+        if not isinstance(outcome.receipt, Failed):  # an operator may have come after our write
             name = case.point(outcome.receipt.point).equipment
             spent[name] = spent.get(name, NEVER).again(now_s, counts=False)
     gone = {o.receipt.point for o in outcomes if o.lease is None}

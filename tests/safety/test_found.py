@@ -172,3 +172,35 @@ async def test_another_hand_is_yielded_to_though_a_giving_back_waits(agent: Agen
     await agent.fast()
     assert WATER in agent.control.yielded
     assert agent.executor.held == {}
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_write_that_met_an_operator_starts_an_interval(agent: Agent, ends: bool) -> None:
+    """Seed 1002917, P2: an operator came between our Null and its read-back. That was a write all the
+    same; the next change came 70 s after it. A change that takes long and is met so, alike."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    bms = world.fields["bms"]
+    if ends:
+        assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+        world.clock.advance(INTERVAL_S)
+
+    def meet(_device: str, act: str) -> None:
+        if act == "write":
+            world.clock.advance(25.0)
+        elif act == "written":
+            bms.operator(WATER, 9.5)
+
+    world.drivers["bms"].pause = meet
+    if ends:
+        await agent.end([Ending(WATER, Target.BASELINE, "test")])
+    else:
+        await agent.act(want(agent, WATER, 0.3))
+    world.drivers["bms"].pause = None
+    assert WATER in agent.control.yielded
+    bms.operator(WATER, None)
+    agent.control = replace(agent.control, yielded={}, owed={})
+    for wait_s, rule in ((INTERVAL_S - 1.0, "rate"), (1.0, "")):
+        world.clock.advance(wait_s)
+        world.poll(agent)
+        verdict = await agent.act(want(agent, WATER, -0.3))
+        assert (verdict.rule if isinstance(verdict, Denial) else "") == rule
