@@ -234,8 +234,8 @@ class Agent:
 
     @acting
     async def end(self, endings: list[Ending]) -> None:
-        """Give leases back now."""
-        await self._end(endings)
+        """Give leases back now because a person wants it: not even an interlock holds them."""
+        await self._end(endings, by_hand=True)
 
     def next_cycle(self, loop: str) -> str:
         """A name for the next cycle of a loop, unique in this run."""
@@ -295,11 +295,14 @@ class Agent:
         self._say_action(permit, outcomes, complete)
         await self._end(undo)
 
-    async def _end(self, wanted: list[Ending]) -> None:
-        """Give back. What is decided is owed until it is done, whatever comes between."""
+    async def _end(self, wanted: list[Ending], by_hand: bool = False) -> None:
+        """Give back. What is decided is owed until it is done, whatever comes between: a restart, or
+        an interlock that says that nothing moves."""
         if not wanted:
             return
         self.control = endings.owing(self.control, wanted, self.clock.now_s())
+        if not by_hand:
+            wanted = endings.free(self._case(self.snapshot()), wanted)
         outcomes = await self.executor.end(wanted)
         case = self._case(self.snapshot())
         state, held = leases.after_ending(case, outcomes), self.executor.held

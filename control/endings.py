@@ -56,9 +56,14 @@ def endings(case: Case) -> list[Ending]:
 
 def all_of(case: Case, reason: str) -> list[Ending]:
     """Everything that may be given back, because the agent stops: not what an interlock holds."""
-    ground = Ground.of(case)
-    held = [x for x in case.state.leases.values() if not _held_still(ground, x)]
-    return _in_order(case, [Ending(x.point, Target.BASELINE, reason) for x in held])
+    found = [Ending(key, Target.BASELINE, reason) for key in case.state.leases]
+    return _in_order(case, free(case, found))
+
+
+def free(case: Case, wanted: Iterable[Ending]) -> list[Ending]:
+    """Of these endings those that no interlock holds back."""
+    ground, leases = Ground.of(case), case.state.leases
+    return [e for e in wanted if e.point not in leases or not _held_still(ground, leases[e.point])]
 
 
 def _in_order(case: Case, found: list[Ending]) -> list[Ending]:

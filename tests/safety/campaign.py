@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -60,6 +61,15 @@ def quiet(for_good: bool = False) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
         cache_logger_on_first_use=for_good,
     )
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is logged inside, and all as before afterwards."""
+    before = structlog.get_config()
+    quiet()
+    yield
+    structlog.configure(**before)
 
 
 def _worker() -> None:

@@ -37,6 +37,8 @@ KNOBS = tuple(SITE.writable_points)
 EVERY = frozenset(KNOBS)
 SCOPES = {k: frozenset(("hall", f"row:{SITE.points[k].row}")) for k in KNOBS}
 HOST = Caller("ann", "cli", "engineer")
+LEAK = "bms-in/leak"
+GUARDED = frozenset(k for k in KNOBS if SITE.points[k].row == "B")  # by the hall's one interlock
 INLETS = tuple(k for k, p in SITE.points.items() if p.quantity == "inlet_c")
 NUMBERS = (math.nan, math.inf, -math.inf, 0.0, -1.0, 65_535.0, -32_768.0, 1e300, 5e-324)
 
@@ -120,6 +122,7 @@ class Scenario:
         self.shadow = Shadow()
         self.theirs: dict[str, int] = {}  # key -> length of the log when an operator took it
         self.silent_s: dict[str, float] = {}
+        self.wet = False  # the leak was read, and nobody has reset its interlock since
         self.harm = self.random.choice((0.02, 0.1, 0.3))
         for driver in self.world.drivers.values():
             driver.turns = self.random.choice((0, 0, 1, 3))
@@ -268,7 +271,7 @@ class Scenario:
             else:
                 self.silent_s.setdefault(key, now_s)
         if r.random() < self.harm * 0.05:
-            self.world.sensors["bms-in/leak"] = r.choice((0.0, None, 1.0))
+            self.world.sensors[LEAK] = r.choice((0.0, None, 1.0))
 
     async def _modes(self) -> None:
         r, s = self.random, self.shadow
@@ -326,10 +329,13 @@ class Scenario:
             await call(self.agent, "resume", {"point": key}, HOST)
         if any(t.latched for t in state.trips.values()) and self.random.random() < 0.05:
             await call(self.agent, "interlock.reset", {"id": "leak"}, HOST)
+            self.wet = False
 
     def _watch(self, before: int) -> None:
-        """P9 and P19: nothing for a loop on what is not armed, and nothing over an operator."""
+        """P9 and P23: nothing over an operator, and nothing where a leak holds all as it is."""
         for i, wrote in enumerate(self.world.log[before:], before):
+            if wrote.by == "us" and self.wet and wrote.key in GUARDED and not self.shadow.killed:
+                self._broken(f"{wrote}: while a leak holds it")
             if wrote.by != "us" or wrote.value is None:
                 continue
             taken = self.theirs.get(wrote.key)
@@ -346,6 +352,7 @@ class Scenario:
         await self._resume()
         self.world.poll(self.agent)
         await self.agent.observe()
+        self.wet = self.wet or self.world.sensors[LEAK] == 1.0
         if self.random.random() < 0.5:
             await asyncio.gather(self.agent.fast(), self._modes())
         else:
@@ -382,8 +389,10 @@ class Scenario:
                 self.found.crashes += 1
                 await _drop_tasks()
                 self.world.stop()
+                before = len(self.world.log)
                 self.agent = self._start()
                 await self._survive(self.agent.recover())
+                self._watch(before)
         await self._heal()
         self._judge()
         return self.found

@@ -3,9 +3,11 @@
 `make safety` runs ten thousand, `make soak` as many as there is time for.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.safety.campaign import quiet
+from tests.safety.campaign import silence
 from tests.safety.chaos import run_one
 from tests.safety.checkers import wire
 from tests.safety.checkers.field import Wrote
@@ -13,8 +15,9 @@ from tests.safety.world import INTERVAL_S, limits_of
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    quiet()
+def _quiet() -> Iterator[None]:
+    with silence():
+        yield
 
 
 @pytest.mark.parametrize("first", [0, 8, 16, 24])

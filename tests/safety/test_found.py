@@ -1,26 +1,28 @@
 """What the campaign found once, small: one test a fault. And that the campaign itself is fair."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.core import Agent
+from agent.operations.table import call
 from control import leases
 from control.decide import Decision
 from control.guardrails import judge
 from control.types import Change, Denial, Ending, Kind, Permit, Proposal, Target
-from tests.safety.campaign import quiet
-from tests.safety.chaos import Crash, Scenario
+from tests.safety.campaign import silence
+from tests.safety.chaos import HOST, Crash, Scenario
 from tests.safety.rig import FAN, SUPPLY, WATER
 from tests.safety.world import INTERVAL_S, World, make_site
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    quiet()
+def _quiet() -> Iterator[None]:
+    with silence():
+        yield
 
 
 @pytest.fixture
@@ -204,3 +206,33 @@ async def test_a_write_that_met_an_operator_starts_an_interval(agent: Agent, end
         world.poll(agent)
         verdict = await agent.act(want(agent, WATER, -0.3))
         assert (verdict.rule if isinstance(verdict, Denial) else "") == rule
+
+
+async def test_a_restart_leaves_what_an_interlock_holds(tmp_path: Path) -> None:
+    """Found once the campaign looked (P23): a leak holds all as it is, and an agent that was started
+    again gave it back all the same. It stays owed, and goes back when a person has reset the leak."""
+    world = World(tmp_path, make_site())
+    agent = world.start()
+    held = "crac-b1/supply"
+    world.poll(agent)
+    await agent.observe()
+    assert not isinstance(await agent.act(want(agent, held, 0.5)), Denial)
+    world.sensors["bms-in/leak"] = 1.0
+    world.poll(agent)
+    await agent.observe()
+    world.stop()
+    agent = world.start()
+    await agent.recover()
+    world.poll(agent)
+    await agent.observe()
+    await agent.fast()
+    assert held in agent.executor.held
+    world.sensors["bms-in/leak"] = 0.0
+    world.poll(agent)
+    await call(agent, "interlock.reset", {"id": "leak"}, HOST)
+    world.clock.advance(10.0)
+    world.poll(agent)
+    await agent.observe()
+    await agent.fast()
+    assert agent.executor.held == {}
+    world.stop()
