@@ -1,41 +1,28 @@
 """One seeded scenario: a hall in which everything lies, fails, dies and interferes, for hours.
 
 A rogue agent is the real one with its proposals replaced by nonsense and malice; what it then
-does to the devices is judged at the wire (tests.safety.checkers) and by a shadow of the modes
-kept here. `python -m tests.safety.campaign` runs thousands.
+does to the devices is judged at the wire (tests.safety.checkers) and by a shadow of its modes
+(tests.safety.rogue). `python -m tests.safety.campaign` runs thousands.
 """
 
 import asyncio
 import math
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from random import Random
 
-from agent.adopt import compiled
 from agent.core import Agent
 from agent.operations.table import Caller, call
-from control import endings, interlocks, leases
-from control.decide import Decision
-from control.guardrails import judge
 from control.modes import Event
-from control.state import replace as but
 from control.types import Change, Effect, Kind, Proposal, Snapshot
-from drivers.gate import JournalError
 from tests.safety.checkers import wire
 from tests.safety.checkers.field import Field, Wrote
-from tests.safety.world import INTERVAL_S, World, make_site
+from tests.safety.rogue import KNOBS, MADE, SITE, Rogue, Shadow
+from tests.safety.world import INTERVAL_S, World
 
 TICK_S = 10.0
 RELEASE_S = 60.0
-SITE = make_site()
-MADE = compiled(SITE, None)
-KNOBS = tuple(SITE.writable_points)
-EVERY = frozenset(KNOBS)
-SCOPES = {k: frozenset(("hall", f"row:{SITE.points[k].row}")) for k in KNOBS}
 HOST = Caller("ann", "cli", "engineer")
 LEAK = "bms-in/leak"
 GUARDED = frozenset(k for k in KNOBS if SITE.points[k].row == "B")  # by the hall's one interlock
@@ -47,59 +34,11 @@ class Crash(BaseException):
     """The process dies here."""
 
 
-class Rogue(Agent):
-    """The real agent, told by somebody else what to want."""
-
-    wanted: Callable[[Agent, str], list[Proposal]]
-
-    async def observe(self) -> None:
-        """Interlocks alone; there is no monitor here."""
-        trips = interlocks.step(self.site, self.snapshot(), self.control.trips)
-        self.control = but(self.control, trips=trips)
-        self.memory.keep_latches(self.control, self.site)
-
-    async def fast(self) -> None:
-        """Endings as they are, proposals as they come."""
-        snapshot, cycle = self.snapshot(), self._next_cycle("x")
-        case = self._case(snapshot)
-        verdicts = tuple(judge(case, p, cycle) for p in self.wanted(self, cycle))
-        decision = Decision(self.control, verdicts, tuple(endings.endings(case)))
-        await self._end(list(decision.endings))
-        await self._carry_out(decision, snapshot)
-
-    async def slow(self) -> None:
-        """Renewals alone."""
-        if renewed := leases.renewable(self._case(self.snapshot())):
-            with suppress(JournalError):
-                self.executor.prolong(renewed)
-
-
-@cache
-def _shut(armed: frozenset[str], barred: frozenset[str]) -> frozenset[str]:
-    return frozenset(k for k, s in SCOPES.items() if not s & armed or s & barred)
-
-
-@dataclass
-class Shadow:
-    """What the modes must be, told apart from the agent."""
-
-    killed: bool = False
-    closed: bool = True
-    armed: set[str] = field(default_factory=lambda: {"hall"})
-    barred: set[str] = field(default_factory=set)
-
-    def shut(self) -> frozenset[str]:
-        """The knobs that may not be written for a loop."""
-        return (
-            EVERY
-            if self.killed or not self.closed
-            else _shut(frozenset(self.armed), frozenset(self.barred))
-        )
-
-
 @dataclass(slots=True)
 class Found:
-    """What a scenario came to."""
+    """What a scenario came to. lies: writes of which a register made something else; overrides:
+    setpoints of ours that an operator took; shut, wet: ticks in which something might not be written, for
+    want of arming or because of a leak."""
 
     seed: int
     broken: list[str] = field(default_factory=list)
@@ -108,6 +47,10 @@ class Found:
     changes: int = 0
     exempt: int = 0
     crashes: int = 0
+    lies: int = 0
+    overrides: int = 0
+    shut: int = 0
+    wet: int = 0
     trace: str = ""
 
 
@@ -247,6 +190,7 @@ class Scenario:
         for key in self.world.fields[device].cells:
             if key in gate_held and only in (None, key) and gate_held[key].certain:
                 if key not in self.theirs:
+                    self.found.overrides += 1
                     self.world.fields[device].seen.discard(key)
                 self.theirs.setdefault(key, len(self.world.log))
 
@@ -287,23 +231,7 @@ class Scenario:
             return
         scope = r.choice(("hall", "row:A", "row:B")) if event in (Event.ARM, Event.DISARM) else ""
         person = (channel, role) == ("cli", "engineer")
-        match event:
-            case Event.KILL:
-                s.killed = True
-            case Event.LOWER:
-                s.closed = False
-            case Event.DISARM if scope == "hall":
-                s.armed, s.barred = set(), set()
-            case Event.DISARM:
-                s.armed.discard(scope)
-                s.barred.add(scope)
-            case Event.CLEAR if person and s.killed:
-                s.killed, s.closed = False, False
-            case Event.RAISE if person and not s.killed:
-                s.closed = True
-            case Event.ARM if person and not s.killed:
-                s.armed.add(scope)
-                s.barred = set() if scope == "hall" else s.barred - {scope}
+        s.hear(event, scope, person)
         before = len(self.world.log)
         await self.agent.change_mode(event, scope, channel, role)
         if event is Event.KILL:
@@ -347,12 +275,14 @@ class Scenario:
 
     async def _tick(self) -> None:
         before, unarmed = len(self.world.log), self.shadow.shut()
+        self.found.shut += bool(unarmed)
         self.world.clock.advance(TICK_S)
         self._events()
         await self._resume()
         self.world.poll(self.agent)
         await self.agent.observe()
         self.wet = self.wet or self.world.sensors[LEAK] == 1.0
+        self.found.wet += self.wet
         if self.random.random() < 0.5:
             await asyncio.gather(self.agent.fast(), self._modes())
         else:
@@ -431,6 +361,10 @@ class Scenario:
         self.found.broken += [f"seed {self.found.seed}: {b}" for b in (*verdicts.broken, *left)]
         self.found.writes, self.found.changes = verdicts.writes, verdicts.changes
         self.found.exempt = verdicts.exempt
+        self.found.lies = sum(
+            w.by == "us" and w.value is not None and w.value != w.after
+            and not self.world.limits[w.key].slots for w in self.world.log
+        )  # fmt: skip
         self.found.trace = repr([(w.t_s, w.key, w.value) for w in self.world.log])
         self.world.stop()
 

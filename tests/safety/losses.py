@@ -11,8 +11,8 @@ from random import Random
 
 from agent.core import Agent
 from control.types import Change, Proposal
-from tests.safety.chaos import Rogue
 from tests.safety.checkers import wire
+from tests.safety.rogue import Rogue
 from tests.safety.tally import Tally
 from tests.safety.world import START_S, World, make_site
 

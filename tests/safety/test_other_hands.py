@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.operations.table import Caller, call
-from tests.safety.chaos import Rogue
+from tests.safety.rogue import Rogue
 from tests.safety.world import World, make_site
 
 SUPPLY, WATER = "crac-a1/supply", "bms/water"
