@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from control import (
     bandit,
+    endings,
     fast_loop,
     interlocks,
     leases,
@@ -140,7 +141,7 @@ def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) 
         if not any(c.point in leaving for c in p.changes)
     ]
     _, verdicts = _judge_all(case, wanted, cycle)
-    state = verify.limited(case, ending)
+    state = verify.limited(replace(case, state=endings.noticed(case)), ending)
     return Decision(state, verdicts, tuple(ending), troubles=tuple(found))
 
 

@@ -60,6 +60,18 @@ def all_of(case: Case, reason: str) -> list[Ending]:
     return _in_order(case, free(case, found))
 
 
+def noticed(case: Case) -> ControlState:
+    """The state that knows of other hands on what an interlock holds. Nothing is done about them while it
+    does, and they may be gone again when it no longer does."""
+    state = case.state
+    if not any(trip.tripped for trip in state.trips.values()):
+        return state
+    ground = Ground.of(case)
+    found = {x.point: why for x in state.leases.values()
+             if x.point not in state.yielded and _held_still(ground, x) and (why := _changed(case, x))}  # fmt: skip
+    return but(state, yielded={**state.yielded, **found}) if found else state
+
+
 def free(case: Case, wanted: Iterable[Ending]) -> list[Ending]:
     """Of these endings those that no interlock holds back."""
     ground, leases = Ground.of(case), case.state.leases

@@ -236,3 +236,22 @@ async def test_a_restart_leaves_what_an_interlock_holds(tmp_path: Path) -> None:
     await agent.fast()
     assert agent.executor.held == {}
     world.stop()
+
+
+async def test_another_hand_is_noticed_while_an_interlock_holds(agent: Agent) -> None:
+    """Seed 1007402, P9: a leak held a register of ours; an operator set it to this and that for a quarter
+    of an hour, to our own value in the end, and once the leak was reset it was ours again."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    held, unit = "crac-b1/supply", world.fields["crac-b1"]
+    assert not isinstance(await agent.act(want(agent, held, 0.5)), Denial)
+    ours = unit.cells[held].present()
+    world.sensors["bms-in/leak"] = 1.0
+    for value in (None, ours - 2.0, ours):
+        if value is not None:
+            unit.operator(held, value)
+        world.clock.advance(10.0)
+        world.poll(agent)
+        await agent.observe()
+        await agent.fast()
+    assert held in agent.executor.held
+    assert held in agent.control.yielded
