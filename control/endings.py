@@ -61,14 +61,15 @@ def all_of(case: Case, reason: str) -> list[Ending]:
 
 
 def noticed(case: Case) -> ControlState:
-    """The state that knows of other hands on what an interlock holds. Nothing is done about them while it
-    does, and they may be gone again when it no longer does."""
+    """The state that knows of other hands on what an interlock holds, or a device does not let go: they
+    may be gone again when it is given back."""
     state = case.state
-    if not any(trip.tripped for trip in state.trips.values()):
+    if not state.owed and not any(trip.tripped for trip in state.trips.values()):
         return state
     ground = Ground.of(case)
-    found = {x.point: why for x in state.leases.values()
-             if x.point not in state.yielded and _held_still(ground, x) and (why := _changed(case, x))}  # fmt: skip
+    waiting = [x for x in state.leases.values() if x.point not in state.yielded
+               and (x.point in state.owed or _held_still(ground, x))]  # fmt: skip
+    found = {x.point: why for x in waiting if (why := _another_hand(case, x))}
     return but(state, yielded={**state.yielded, **found}) if found else state
 
 
@@ -222,15 +223,20 @@ def _hot_rows(case: Case) -> dict[str | None, float]:
 
 
 def _changed(case: Case, lease: Lease) -> str | None:
-    """A value on the device that is not the one we wrote, read after we wrote it."""
+    """A value on the device that is not the one we wrote and read back."""
+    return _another_hand(case, lease) if lease.certain else None
+
+
+def _another_hand(case: Case, lease: Lease) -> str | None:
+    """A value that is not ours nor, its outcome unknown, what stood before; read after we wrote."""
     point, at = case.point(lease.point), case.snapshot.index[lease.point]
     value = case.snapshot.value(lease.point)
     read_s = case.snapshot.now_s - case.snapshot.age_s[at]
-    if value is None or not lease.certain or read_s <= lease.taken_s:
+    if value is None or read_s <= lease.taken_s:
         return None
     if lease.point in case.state.busy:
         return None  # ours is under way: what is read may be it
-    if point.same(value, lease.value):
+    if point.same(value, lease.value) or (not lease.certain and point.same(value, lease.instead)):
         return None
     return f"another hand set {value:g} where we had {lease.value:g}"
 

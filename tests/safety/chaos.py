@@ -259,10 +259,10 @@ class Scenario:
             await call(self.agent, "interlock.reset", {"id": "leak"}, HOST)
             self.wet = False
 
-    def _watch(self, before: int) -> None:
+    def _watch(self, before: int, killed: bool) -> None:
         """P9 and P23: nothing over an operator, and nothing where a leak holds all as it is."""
         for i, wrote in enumerate(self.world.log[before:], before):
-            if wrote.by == "us" and self.wet and wrote.key in GUARDED and not self.shadow.killed:
+            if wrote.by == "us" and self.wet and wrote.key in GUARDED and not killed:
                 self._broken(f"{wrote}: while a leak holds it")
             if wrote.by != "us" or wrote.value is None:
                 continue
@@ -275,6 +275,7 @@ class Scenario:
 
     async def _tick(self) -> None:
         before, unarmed = len(self.world.log), self.shadow.shut()
+        killed = self.shadow.killed
         self.found.shut += bool(unarmed)
         self.world.clock.advance(TICK_S)
         self._events()
@@ -291,7 +292,7 @@ class Scenario:
         if self.found.ticks % 12 == 0:
             await self.agent.slow()
         still_unarmed = unarmed & self.shadow.shut()
-        self._watch(before)
+        self._watch(before, killed or self.shadow.killed)
         for wrote in self.world.log[before:]:
             if wrote.by == "us" and wrote.key in still_unarmed and not self._is_back(wrote):
                 self._broken(f"{wrote}: written while not armed")
@@ -322,7 +323,7 @@ class Scenario:
                 before = len(self.world.log)
                 self.agent = self._start()
                 await self._survive(self.agent.recover())
-                self._watch(before)
+                self._watch(before, self.shadow.killed)
         await self._heal()
         self._judge()
         return self.found

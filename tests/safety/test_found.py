@@ -255,3 +255,24 @@ async def test_another_hand_is_noticed_while_an_interlock_holds(agent: Agent) ->
         await agent.fast()
     assert held in agent.executor.held
     assert held in agent.control.yielded
+
+
+async def test_another_hand_is_noticed_though_a_device_refuses_to_let_go(agent: Agent) -> None:
+    """Seed 1010364, P9: an operator's value stood while the device refused every giving back; when it
+    took one at last the operator had gone, seen at each try and yielded to at none."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+    bms = world.fields["bms"]
+    bms.refuses = True
+    bms.operator(WATER, 9.5)
+    for _ in range(2):
+        world.clock.advance(10.0)
+        world.poll(agent)
+        await agent.fast()
+    bms.operator(WATER, None)
+    bms.refuses = False
+    world.clock.advance(60.0)
+    world.poll(agent)
+    await agent.fast()
+    assert agent.executor.held == {}
+    assert WATER in agent.control.yielded
