@@ -319,3 +319,11 @@ def without_context(model: ContextModel, x: F64, context: Context) -> F64:
     free = _freed(x, context, model.speeds, usually)
     rest: F64 = free - np.einsum("uk,ukf->uf", c, model.slopes)
     return rest
+
+
+def inlet_moved_k(model: ContextModel, context: Context) -> F64:
+    """How far context has moved each unit's inlets by what the model says, all of it added up
+    whatever its direction, K (units,): what the model may be wrong about goes with this."""
+    c = _design(context.acting, model.reference, model.speeds)
+    moved: F64 = np.abs(c * model.slopes[:, :, FEATURES.index("inlet_c")]).sum(axis=1)
+    return moved

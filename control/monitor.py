@@ -18,11 +18,12 @@ from control.context import (
     Context,
     ContextModel,
     follow,
+    inlet_moved_k,
     learned,
     without_context,
 )
 from control.features import unit_features, unit_names
-from control.holdoff import ORDERS, Absorbed, absorb, allowances, corrected
+from control.holdoff import DOUBT, ORDERS, Absorbed, absorb, allowances, corrected
 from control.ims_model import ImsModel
 from control.layout import FEATURES, HALL, Layout
 from control.types import Finding, Snapshot
@@ -234,7 +235,10 @@ def tick(
         monitor.params, state.mms, scores.deviation, scores.unknown | warming,
         model.tau_fast, model.tau_persist, snapshot.now_s, held,
     )  # fmt: skip
-    heat = _heat(x, model, monitor.unit_index)
+    doubt_k = np.zeros(len(x))
+    if monitor.context is not None:
+        doubt_k = DOUBT * inlet_moved_k(monitor.context, context)
+    hot = heat(x, model, monitor.unit_index, doubt_k)
     tops = _tops(model, scores)
     findings = {
         unit: Finding(
@@ -244,7 +248,7 @@ def tick(
             mms.STATE_NAMES[mms_state.state[i]],
             float(mms_state.since_s[i]),
             tops[i],
-            float(heat[i]),
+            float(hot[i]),
         )
         for i, unit in enumerate(monitor.units)
     }
@@ -271,10 +275,11 @@ def _tops(model: ImsModel, scores: ims.Scores, count: int = 3) -> list[tuple[str
     ]
 
 
-def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
-    """How far a unit is from its nominal centre towards danger: kelvin of inlet, and fans slower
-    than they should be. More power counts as a kelvin a tenth, but only confirms what inlets
-    say: by itself it is work. Negative: over-cooled. Shape (n_units,)."""
+def heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp], doubt_k: F64) -> F64:
+    """How far a unit is from its nominal centre towards danger: kelvin of inlet beyond what the
+    context may be wrong about, doubt_k (n_units,), and fans slower than they should be. More power
+    counts as a kelvin a tenth, but only confirms what inlets say: by itself it is work. Negative:
+    over-cooled. Shape (n_units,)."""
     offset = np.broadcast_to(model.offset, x.shape).copy()
     if model.unit_offsets.size:
         known = unit_index >= 0
@@ -285,9 +290,10 @@ def _heat(x: F64, model: ImsModel, unit_index: NDArray[np.intp]) -> F64:
         return away[:, model.features.index(name)] if name in model.features else np.zeros(len(x))
 
     inlet_k = of("inlet_c")
-    heat = inlet_k - of("fan_rpm_pct") / FAN_PCT_PER_K
+    inlet_k = np.where(inlet_k > 0.0, np.maximum(inlet_k - doubt_k, 0.0), inlet_k)
+    hot = inlet_k - of("fan_rpm_pct") / FAN_PCT_PER_K
     if "pdu_kw" in model.features:
         usual_kw = np.maximum(np.abs(offset[:, model.features.index("pdu_kw")]), 1e-9)
         tenths = 10.0 * of("pdu_kw") / usual_kw
-        heat += np.clip(tenths, 0.0, np.maximum(inlet_k, 0.0))
-    return heat
+        hot += np.clip(tenths, 0.0, np.maximum(inlet_k, 0.0))
+    return hot

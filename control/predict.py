@@ -27,6 +27,7 @@ SATURATED_K = 0.5  # supply air this much above its setpoint: the coil can't fol
 CONVEX = 1.5  # less air: each step warms more than the one before
 VALVE_HOLDS_PCT = 98.0  # below, a coil keeps its air where it was set
 VALVE_EXPONENT = 1.7  # equal-percentage valve against a coil that saturates, by judgement
+FLOW_EXPONENT = 0.6  # what a coil can carry against its pump's speed, by judgement
 BATCH_FADES = 0.6  # larger batches save less and less
 
 
@@ -183,15 +184,45 @@ def effect_of(view: View, knob: Knob, changes: tuple[Change, ...]) -> Effect:
     return Effect(mean, doubt, warmer, sigma, ms)
 
 
-def valve_after(view: View, place: int, water_k: float, air_k: float, pump: float) -> float:
-    """The widest valve of a place in %, after water and air have warmed by so many kelvin and
-    the pump turns `pump` times as fast. NaN where valves or temperatures are not known."""
+@dataclass(frozen=True, slots=True)
+class _Coil:
+    """A place's coils: the widest valve in %, air after and before them, water to air in kelvin."""
+
+    valve_pct: float
+    air_c: float
+    back_c: float
+    lift_k: float
+
+    def carried(self, air_k: float) -> float:
+        """What they carry once air has warmed by so many kelvin, as a share of now."""
+        return max((self.back_c - self.air_c - air_k) / max(self.back_c - self.air_c, 1.0), 0.1)
+
+
+def _coil(view: View, place: int) -> _Coil | None:
+    """None where valves or temperatures are not known."""
     valve, air = view.place(place, "valve_pct"), view.place(place, "air_c")
     back, water = view.place(place, "return_c"), view.number("water_c")
     if not (math.isfinite(valve) and math.isfinite(air) and math.isfinite(water)):
-        return math.nan
+        return None
     back = back if math.isfinite(back) else air + 8.0
-    lift = max(back - water, 1.0)
-    carried = max((back - air - air_k) / max(back - air, 1.0), 0.1)
-    most = max((lift - water_k) / lift, 0.05) * pump**0.6
-    return float(valve * (carried / most) ** VALVE_EXPONENT)
+    return _Coil(valve, air, back, max(back - water, 1.0))
+
+
+def valve_after(view: View, place: int, water_k: float, air_k: float, pump: float) -> float:
+    """The widest valve of a place in %, after water and air have warmed by so many kelvin and
+    the pump turns `pump` times as fast. NaN where valves or temperatures are not known."""
+    coil = _coil(view, place)
+    if coil is None:
+        return math.nan
+    most = max((coil.lift_k - water_k) / coil.lift_k, 0.05) * pump**FLOW_EXPONENT
+    return float(coil.valve_pct * (coil.carried(air_k) / most) ** VALVE_EXPONENT)
+
+
+def water_room_k(view: View, place: int, air_k: float = 0.0, pump: float = 1.0) -> float:
+    """How much warmer water may get, K, until the widest valve of a place is all that it can answer
+    with, once air has warmed by air_k and the pump turns `pump` times as fast. NaN as valve_after."""
+    coil = _coil(view, place)
+    if coil is None:
+        return math.nan
+    wanted = coil.carried(air_k) * (coil.valve_pct / VALVE_HOLDS_PCT) ** (1.0 / VALVE_EXPONENT)
+    return float(coil.lift_k * (1.0 - wanted / pump**FLOW_EXPONENT))

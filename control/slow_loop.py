@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from control import water
 from control.fast_loop import HOT
+from control.guardrails import WARM
 from control.moves import MOVES, Knob, shifted
 from control.predict import View, effect_of, ends, speeds, valve_after
 from control.signals import AIR_KNOBS
 from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
+from control.water import WaterPrice
 
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
 OPTIMISM = 0.5  # sigmas of doubt that count for a move
-COMFORT_K = 3.0  # worst inlets are kept this far below the limit: room for what comes
+COMFORT_K = 2.5  # worst inlets are kept this far below the limit: room for what comes
 # One rack that stands by more than a kelvin over all others of its row is a place of its own or a
 # probe at fault: it gets less of that room, but never less than the second, whichever it is.
 LONE_K, LONE_COMFORT_K = 1.0, 1.5
@@ -36,7 +39,7 @@ VALVE_MOST_PCT = 98.0
 VALVE_FULL_PCT = 99.5
 VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
-PRESSURE_LEAST_PA = 2.5  # containment must push outwards, after the move too
+PRESSURE_LEAST_PA = 3.5  # containment must push outwards, after the move and under more load too
 REVERSAL_S = 3600.0  # a knob turns back within this only for several times the usual saving
 REVERSAL_FACTOR = 4.0
 AFTERCARE_S = 4 * 3600.0  # half a shift: how long a row that was persistent is only cooled
@@ -64,7 +67,8 @@ def candidates(view: View, knobs: tuple[Knob, ...]) -> list[Candidate]:
     if not np.isfinite(view.total_kw):
         return []
     found = [c for knob in knobs if knob.move != "traffic_shift" for c in _of_knob(view, knob)]
-    found = [_kept_warm(view, c, found) for c in found] + _followed_by_air(view, found)
+    price = _water_price(view, found)
+    found = [_priced(view, c, price) for c in found]
     for knob in knobs:
         if knob.move == "traffic_shift":
             found += [Candidate(knob, ch, e, _score(view, e), _aftercare(view, knob, ch, e))
@@ -137,40 +141,23 @@ def floor(view: View, knob: Knob) -> float:
     return least * len(view.places_of(knob)) / max(len(view.signals.places), 1)
 
 
-def _followed_by_air(view: View, found: list[Candidate]) -> list[Candidate]:
-    """Warmer air where a valve is all that keeps warmer water from paying: they go together."""
-    water = _warmer_water(found)
-    if not water:
-        return []
-    best = max(water, key=lambda c: c.score_kw)
-    if best.score_kw <= floor(view, best.knob):
-        return []
-    old, new = ends(best.changes)
-    blocking = [i for i in range(len(view.places)) if _valve_blocks(view, i, new - old)]
-    air = [c for c in found if c.knob.quantity in AIR_KNOBS and c.against is None
-           and 0.0 < ends(c.changes)[1] - ends(c.changes)[0] <= new - old + 1e-6]  # fmt: skip
-    helping = [c for c in air if set(view.places_of(c.knob)) & set(blocking)]
-    cost = -sum(c.score_kw for c in helping)
-    gain = (best.score_kw - cost) / max(len(helping), 1)
-    return [replace(c, score_kw=gain) for c in helping if gain > c.score_kw]
+def _water_price(view: View, found: list[Candidate]) -> WaterPrice | None:
+    """None while warmer water does not pay, or something else than valves stands in its way."""
+    best_kw, most_k = 0.0, 0.0
+    for c in found:
+        old, new = ends(c.changes)
+        free = c.against is None or c.against.startswith("coil")
+        if c.knob.quantity == "chilled_water_setpoint_c" and new > old and free:
+            best_kw = max(best_kw, (c.score_kw - floor(view, c.knob)) / (new - old))
+            most_k = max(most_k, min(p.limits.max for p in c.knob.points) - old)
+    return water.price(view, best_kw, most_k) if best_kw > 0.0 else None
 
 
-def _kept_warm(view: View, c: Candidate, found: list[Candidate]) -> Candidate:
-    """Colder air would only have to come back while warmer water still pays: not taken."""
-    if c.relieves is not None or c.knob.quantity not in AIR_KNOBS or c.effect.inlet_c >= 0:
+def _priced(view: View, c: Candidate, price: WaterPrice | None) -> Candidate:
+    """A move of air or pumps with what it does for warmer water; what relieves a place goes first."""
+    if price is None or c.relieves is not None or c.knob.quantity not in water.QUANTITIES:
         return c
-    if any(w.score_kw > floor(view, w.knob) for w in _warmer_water(found)):
-        return replace(c, against="water: warmer water needs warmer air")
-    return c
-
-
-def _warmer_water(found: list[Candidate]) -> list[Candidate]:
-    return [c for c in found if c.knob.quantity == "chilled_water_setpoint_c"
-            and ends(c.changes)[1] > ends(c.changes)[0]]  # fmt: skip
-
-
-def _valve_blocks(view: View, place: int, water_k: float) -> bool:
-    return bool(valve_after(view, place, water_k, 0.0, 1.0) > VALVE_MOST_PCT)
+    return replace(c, score_kw=c.score_kw + water.worth_kw(price, view, c.knob, c.changes))
 
 
 def _against(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
@@ -199,9 +186,13 @@ def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effe
     rows = {view.case.point(c.point).row for c in changes} - {None}
     for row in view.case.layout.rows:
         finding = view.case.state.findings.get(f"row:{row}")
-        upset = finding is not None and finding.state in ("transient", "persistent")
-        if upset and (row in rows or (not rows and knob.move == "batching")):
-            return f"row {row} is {finding.state if finding else ''}"
+        if finding is None or finding.state not in ("transient", "persistent"):
+            continue
+        odd = (
+            knob.move != "pump" or finding.heat >= WARM
+        )  # water goes by heat, work by anything odd
+        if odd and (row in rows or (not rows and knob.move == "batching")):
+            return f"row {row} is {finding.state}"
     for row, until_s in view.case.state.aftercare.items():
         left_s = until_s - view.case.snapshot.now_s
         if left_s > 0 and (row in rows or (not rows and knob.move == "batching")):

@@ -29,25 +29,28 @@ F64 = NDArray[np.float64]
 
 COOLING = ("base", "it_kw", "outdoor_c", "fan_cube", "pump_cube", "water_c", "air_c",
            "air_store", "water_store")  # fmt: skip
+_SIGN = {"fan_cube": 1.0, "pump_cube": 1.0, "water_c": -1.0}  # whatever else moved at the same time
 IT = ("base", "prompts_ps", "batched", "inlet_c", "hot_k")
 LATENCY = ("base", "prompts_ps", "batch_ms")
 EXCESS = ("base", "fan_pct")
 
 AIR_STORE_S = 1800.0  # slab and steel follow the air in about half an hour
 WATER_STORE_S = 600.0  # pipes and chillers in ten minutes
+LOAD_S = 600.0  # and so does the heat of a burst of work, through air, coils and pipes
 STEP_S = 120.0  # wander and noise below are for this long
 
 # Shares of cooling power, typical for chilled-water halls (ASHRAE Datacom series): chillers and
 # tower over half, fans a third, pumps a tenth.
 CHILLER_SHARE, FAN_SHARE, PUMP_SHARE = 0.55, 0.33, 0.10
 COP_PER_K = 0.025
+COP_MOST = 10.0  # no compressor of a water chiller carries more heat than this many times its power
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Belief:
     """What is believed of this hall. origin (len(HALL),): the first averages, regressors count
     from there; fan_origin (n,) likewise a place; slow_*: air and water as what stores heat has
-    followed them; at_s: the last measurement taken in."""
+    followed them, IT power as it has reached the chillers; at_s: the last measurement taken in."""
 
     cooling: Gaussian
     it: Gaussian
@@ -57,6 +60,7 @@ class Belief:
     fan_origin: F64
     slow_air_c: float
     slow_water_c: float
+    slow_it_kw: float
     at_s: float
 
 
@@ -80,7 +84,7 @@ def prior(hall: F64, places: F64, now_s: float) -> Belief | None:
         (0.0, 0.005 * cooling_kw, 0.001 * cooling_kw) if water else (lift, 0.6 * abs(lift), 0.15 * abs(lift)),
         (0.0, 0.03 * cooling_kw, 0.0),
         (0.0, 0.03 * cooling_kw, 0.0),
-    ))  # fmt: skip
+    ), np.array([_SIGN.get(k, 0.0) for k in COOLING]))  # fmt: skip
     known_it = it_kw if it_kw > 0 else 0.0
     prompts = max(float(np.nan_to_num(at["prompts_ps"])), 1e-3)
     it = Gaussian.prior(*_columns(
@@ -100,7 +104,8 @@ def prior(hall: F64, places: F64, now_s: float) -> Belief | None:
         for row in places
     )
     fans = places[:, PLACE.index("fan_pct")]
-    return Belief(cooling, it, latency, excess, hall, fans, at["air_c"], at["water_c"], now_s)
+    return Belief(cooling, it, latency, excess, hall, fans,
+                  at["air_c"], at["water_c"], at["it_kw"], now_s)  # fmt: skip
 
 
 def _columns(*terms: tuple[float, float, float]) -> tuple[F64, F64, F64]:
@@ -138,13 +143,14 @@ def updated(belief: Belief, hall: F64, places: F64, now_s: float) -> Belief:
     belief = replace(belief, origin=np.where(np.isnan(belief.origin), hall, belief.origin),
                      slow_air_c=_follow(belief.slow_air_c, hall[HALL.index("air_c")], dt_s / AIR_STORE_S),
                      slow_water_c=_follow(belief.slow_water_c, hall[HALL.index("water_c")], dt_s / WATER_STORE_S),
+                     slow_it_kw=_follow(belief.slow_it_kw, hall[HALL.index("it_kw")], dt_s / LOAD_S),
                      at_s=now_s)  # fmt: skip
     cooling_kw, it_kw = metered(hall, belief.origin)
     latency_ms = float(hall[HALL.index("latency_ms")])
     return replace(
         belief,
-        cooling=learn(belief.cooling, _cooling_x(belief, hall), cooling_kw,
-                      0.002 * abs(cooling_kw) + 0.02, steps),
+        cooling=learn(_lifted(belief.cooling, hall, cooling_kw, it_kw), _cooling_x(belief, hall), cooling_kw,
+                      0.002 * abs(cooling_kw) + 0.02, steps, jumps=True),
         it=learn(belief.it, _offsets(belief, hall, IT), it_kw if it_kw > 0 else np.nan,
                  0.002 * abs(it_kw) + 0.02, steps),
         latency=learn(belief.latency, _offsets(belief, hall, LATENCY), latency_ms,
@@ -155,6 +161,18 @@ def updated(belief: Belief, hall: F64, places: F64, now_s: float) -> Belief:
             for g, p, f in zip(belief.excess, places, belief.fan_origin, strict=True)
         ),
     )  # fmt: skip
+
+
+def _lifted(cooling: Gaussian, hall: F64, cooling_kw: float, it_kw: float) -> Gaussian:
+    """With what physics says of a kelvin of lift now: as much of it as compressors run. What fans and
+    pumps leave of the power is theirs, unless it is less than any could do the work with."""
+    moved_kw = sum(float(cooling.usual[COOLING.index(k)]) * _zero(_signal(hall, k))
+                   for k in ("fan_cube", "pump_cube"))  # fmt: skip
+    rest_kw = max(cooling_kw - moved_kw, 0.0)
+    running = min(1.0, COP_MOST * rest_kw / it_kw) if it_kw > 0 and np.isfinite(rest_kw) else 1.0
+    share = np.ones(len(COOLING))
+    share[COOLING.index("water_c" if np.isfinite(_signal(hall, "water_c")) else "air_c")] = running
+    return cooling.scaled(share)
 
 
 def _follow(slow: float, value: float, share: float) -> float:
@@ -180,8 +198,10 @@ def _signal(hall: F64, term: str) -> float:
 
 def _cooling_x(belief: Belief, hall: F64) -> F64:
     at = dict(zip(HALL, hall, strict=True))
+    x = _offsets(belief, hall, COOLING[:-2])
+    x[COOLING.index("it_kw")] = _zero(belief.slow_it_kw - _signal(belief.origin, "it_kw"))
     stored = (_zero(at["air_c"] - belief.slow_air_c), _zero(at["water_c"] - belief.slow_water_c))
-    return np.array([*_offsets(belief, hall, COOLING[:-2]), *stored])
+    return np.array([*x, *stored])
 
 
 def _zero(value: float) -> float:

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 
-from control.context import CONTEXT, Context, ContextModel, fit_context, learned, without_context
+from control.context import (
+    CONTEXT,
+    Context,
+    ContextModel,
+    fit_context,
+    inlet_moved_k,
+    learned,
+    without_context,
+)
 from control.holdoff import HOLD_S, ORDERS, absorb, allowances
 from control.layout import FEATURES
+from control.monitor import heat
+from tests.monitoring.test_maintenance import MODEL
 
 INLET, PDU = FEATURES.index("inlet_c"), FEATURES.index("pdu_kw")
 COLUMN = {name: i for i, name in enumerate(CONTEXT)}
@@ -89,3 +99,26 @@ def test_an_order_nobody_knows_is_taken_in_at_once_and_no_further_than_physics()
         assert now.offset[0, PDU] == pytest.approx(absorbed, abs=0.02)
     late = absorb(wide, before, before.orders, rest - 0.4, nominal, HOLD_S, unseen)
     assert late.offset[0, PDU] == 0.0, "without a move nothing is absorbed"
+
+
+def test_what_context_has_moved_an_inlet_by_is_what_it_may_be_wrong_about() -> None:
+    x, context = hall(3000, 40.0)
+    model = fitted(x, context)
+    still = model.reference.copy()
+    still[0, [COLUMN[c] for c in ("fan_pct", "pump_pct", "hall_fan_pct")]] = (
+        100.0  # none holds back
+    )
+    assert inlet_moved_k(model, Context(still, still, still))[0] == pytest.approx(0.0, abs=0.01)
+    warmer = still.copy()
+    warmer[0, COLUMN["supply_k"]] += 4.0
+    assert inlet_moved_k(model, Context(warmer, warmer, warmer))[0] == pytest.approx(4.0, abs=0.3)
+
+
+def test_heat_is_what_is_left_beyond_that_doubt_and_never_less_than_nothing() -> None:
+    model, at = MODEL.ims, np.zeros(1, dtype=np.intp)
+    x = model.offset[None].copy()
+    x[0, model.features.index("inlet_c")] += 2.0
+    plain, doubted, drowned = (heat(x, model, at, np.array([k]))[0] for k in (0.0, 0.5, 3.0))
+    assert (plain, doubted, drowned) == pytest.approx((2.0, 1.5, 0.0))
+    x[0, model.features.index("inlet_c")] -= 4.0
+    assert heat(x, model, at, np.array([3.0]))[0] == pytest.approx(-2.0), "cold stays cold"
