@@ -97,7 +97,14 @@ def _former(kept: dict[str, Any], now_s: float) -> dict[str, Alarm]:
         try:
             cause = Cause(**k["cause"] | {"severity": Severity(k["cause"]["severity"])})
             found[name] = Alarm(
-                cause, State(k["state"]), True, now_s, k["since_s"], k["shelved_until_s"]
+                cause,
+                State(k["state"]),
+                True,
+                now_s,
+                k["since_s"],
+                k["shelved_until_s"],
+                worst=cause.severity,
+                worst_s=now_s,
             )
         except (KeyError, TypeError, ValueError) as error:
             log.warning("an alarm of a former run is lost", alarm=name, error=repr(error))

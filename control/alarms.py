@@ -4,7 +4,8 @@
       ▲                                  │ gone                    │ gone
       │◄────────── ack ── returned ◄─────┘                         │
       │◄───────────────────────────────────────────────────────────┘
-    a severity that rises makes an acknowledged alarm unacknowledged again
+    a severity that rises makes an acknowledged alarm unacknowledged again, once an hour: one that goes
+    to and fro between two calls once
     shelved (a person, until a time) and suppressed (maintenance; never a critical one) are shown,
     and call nobody
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 MOST_SHELF_S = 8 * 3_600.0  # a shift
+SEEN_S = 3_600.0  # for so long whoever has seen an alarm at its worst has seen it so
 
 
 class Severity(IntEnum):
@@ -52,7 +54,8 @@ class Cause:
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """One cause's alarm. changed_s: since when the cause has been there, or been gone; since_s: since
-    when the alarm stands, whoever has acknowledged it meanwhile."""
+    when the alarm stands, whoever has acknowledged it meanwhile; worst: the most severe it has been in
+    the last SEEN_S, last at worst_s."""
 
     cause: Cause
     state: State
@@ -61,6 +64,8 @@ class Alarm:
     since_s: float
     shelved_until_s: float | None = None
     suppressed: bool = False
+    worst: Severity = Severity.LOW
+    worst_s: float = 0.0
 
     @property
     def id(self) -> str:
@@ -116,19 +121,26 @@ def _tick(before: Alarm | None, cause: Cause | None, now_s: float) -> Alarm:
     """One alarm, one instant."""
     if before is None:
         assert cause is not None
-        fresh = Alarm(cause, State.NORMAL, True, now_s, now_s)
+        fresh = _at_worst(Alarm(cause, State.NORMAL, True, now_s, now_s), now_s)
         return _raised(fresh, now_s) if cause.on_delay_s <= 0 else fresh
     if cause is None:
         gone = before if not before.active else replace(before, active=False, changed_s=now_s)
         return _cleared(gone, now_s)
     back = before if before.active else replace(before, active=True, changed_s=now_s)
-    worse = cause.severity > before.cause.severity
-    alarm = replace(back, cause=cause)
+    alarm = _at_worst(replace(back, cause=cause), now_s)
+    worse = alarm.worst > before.worst
     if alarm.state is State.ACKNOWLEDGED and not worse:
         return alarm
     if alarm.state is State.ACKNOWLEDGED or now_s - alarm.changed_s >= cause.on_delay_s:
         return _raised(alarm, now_s)
     return alarm
+
+
+def _at_worst(alarm: Alarm, now_s: float) -> Alarm:
+    severity = alarm.cause.severity
+    if severity < alarm.worst and now_s - alarm.worst_s < SEEN_S:
+        return alarm
+    return replace(alarm, worst=severity, worst_s=now_s)
 
 
 def _raised(alarm: Alarm, now_s: float) -> Alarm:

@@ -75,6 +75,10 @@ def _move(alarms: dict[str, Alarm], what: str, now_s: float) -> dict[str, Alarm]
         ("0 wrong, 30 wrong, 40 fine, 100 fine, 110 wrong, 140 wrong", State.UNACKNOWLEDGED, 140),
         ("0 wrong, 30 wrong, 40 ack, 50 worse", State.UNACKNOWLEDGED, 30),
         ("0 wrong, 30 wrong, 40 ack, 50 wrong, 900 wrong", State.ACKNOWLEDGED, 30),
+        # To and fro calls once; what is worse again after more than an hour calls again.
+        ("0 worse, 30 worse, 40 ack, 50 wrong, 3639 worse", State.ACKNOWLEDGED, 30),
+        ("0 worse, 30 worse, 40 ack, 50 wrong, 3700 wrong, 3710 worse", State.UNACKNOWLEDGED, 30),
+        ("0 worse, 30 worse, 40 ack, 3600 worse, 3700 wrong, 7190 worse", State.ACKNOWLEDGED, 30),
     ],
 )
 def test_where_an_alarm_goes(script: str, state: State, since_s: float) -> None:
