@@ -171,6 +171,7 @@ class Agent:
             self.note("clock_set", {"step_s": step_s, "offset_s": self.clock.offset_s()})
         snapshot, cycle = self.snapshot(), self._next_cycle("f")
         decision = decide.fast(self.setting, snapshot, self.control, cycle)
+        self.memory.keep_yielded(self.control, decision.state)
         self.control = decision.state
         for trouble in decision.troubles:
             self.tell(

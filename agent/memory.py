@@ -21,7 +21,7 @@ from control import modes
 from control.interlocks import tripped_by_reading
 from control.modes import Modes, in_scope
 from control.state import DAY_S, PROTECTIVE, ControlState, Owed, Spent, Trip
-from control.types import Ending, Mode, Target
+from control.types import Ending, Mode, Outcome, Overridden, Target
 from drivers.gate import JournalError
 
 log = structlog.get_logger("skadi")
@@ -36,7 +36,8 @@ def reason_of(receipt: Mapping[str, Any]) -> str:
     if receipt["receipt"] == "mismatch":
         return f"read back {receipt['found']} after writing {receipt['wanted']}"
     at = f" at priority {receipt['priority']}" if receipt["priority"] is not None else ""
-    return f"{receipt['reason']}{at} ({receipt['value']}); skadi arm --resume {receipt['point']}"
+    value = f" ({receipt['value']})" if receipt["value"] is not None else ""
+    return f"{receipt['reason']}{at}{value}; skadi arm --resume {receipt['point']}"
 
 
 def wiring(site: Site, key: str) -> str:
@@ -132,6 +133,18 @@ class Memory:
         offset_s = self._clock.boot_s() - self._clock.now_s()
         if self._keep("latches", {"boot_id": self._clock.boot_id, "offset_s": offset_s, **body}):
             self._latches = body
+
+    def keep_yielded(self, before: ControlState, now: ControlState) -> None:
+        """Store whom the endings have noticed on what still waits to be given back: they may be gone
+        when it is, and this run with them."""
+        new = now.yielded.keys() - before.yielded.keys()
+        seen = [Outcome(Overridden(k, None, None, now.yielded[k]), now.leases[k])
+                for k in sorted(new) if k in now.leases]  # fmt: skip
+        try:
+            if seen:
+                self._journal.outcome(self._clock.now_s(), 0, seen)
+        except JournalError as error:
+            log.critical("another hand can't be kept", points=sorted(new), error=str(error))
 
     def keep_commissioned(self, site: Site, key: str, result: Mapping[str, Any]) -> None:
         """Store that a person has commissioned an actuator, as it is wired now."""

@@ -37,7 +37,9 @@ class Rogue(Agent):
     async def fast(self) -> None:
         """Endings as they are, proposals as they come."""
         snapshot, cycle = self.snapshot(), self._next_cycle("x")
-        self.control = endings.noticed(self._case(snapshot))
+        noticed = endings.noticed(self._case(snapshot))
+        self.memory.keep_yielded(self.control, noticed)
+        self.control = noticed
         case = self._case(snapshot)
         verdicts = tuple(judge(case, p, cycle) for p in self.wanted(self, cycle))
         decision = Decision(self.control, verdicts, tuple(endings.endings(case)))

@@ -276,3 +276,21 @@ async def test_another_hand_is_noticed_though_a_device_refuses_to_let_go(agent: 
     await agent.fast()
     assert agent.executor.held == {}
     assert WATER in agent.control.yielded
+
+
+async def test_whoever_was_noticed_is_known_after_a_death_too(agent: Agent) -> None:
+    """Seed 1011255, P9: the same, and the agent died in between. The next run knew of nobody."""
+    world: World = agent.world  # type: ignore[attr-defined]
+    assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+    bms = world.fields["bms"]
+    bms.refuses = True
+    await agent.end([Ending(WATER, Target.BASELINE, "test")])
+    bms.operator(WATER, 9.5)
+    world.clock.advance(10.0)
+    world.poll(agent)
+    await agent.fast()
+    assert WATER in agent.control.yielded
+    world.stop()
+    again = world.start()
+    assert "another hand set 9.5" in again.control.yielded[WATER]
+    world.stop()
