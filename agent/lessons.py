@@ -40,7 +40,7 @@ async def learn(seen: Observed, options: TrainOptions, train: Train) -> Trained:
     """Make a model of what was observed. Raises TrainingError."""
     context = fit_context(seen.x, seen.context, seen.units, seen.quiet)
     rest = np.stack([
-        without_context(context, x, Context(*now))
+        without_context(context, x, Context(*now))[0]
         for x, *now in zip(
             seen.x, seen.context.now, seen.context.quick, seen.context.slow, strict=True
         )

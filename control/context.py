@@ -312,18 +312,12 @@ def _freed(x: F64, context: Context, speeds: F64, usually: F64) -> F64:
     return out
 
 
-def without_context(model: ContextModel, x: F64, context: Context) -> F64:
-    """Return x (units, f) with what context (units, k) explains taken out."""
+def without_context(model: ContextModel, x: F64, context: Context) -> tuple[F64, F64]:
+    """Return x (units, f) with what context (units, k) explains taken out, and how far context has moved
+    inlets, whatever its direction, K (units,): what the model may be wrong about goes with this."""
     c = _design(context.acting, model.reference, model.speeds)
     usually = model.speeds + np.einsum("uk,uki->ui", c, model.demand)
     free = _freed(x, context, model.speeds, usually)
     rest: F64 = free - np.einsum("uk,ukf->uf", c, model.slopes)
-    return rest
-
-
-def inlet_moved_k(model: ContextModel, context: Context) -> F64:
-    """How far context has moved each unit's inlets by what the model says, all of it added up
-    whatever its direction, K (units,): what the model may be wrong about goes with this."""
-    c = _design(context.acting, model.reference, model.speeds)
-    moved: F64 = np.abs(c * model.slopes[:, :, FEATURES.index("inlet_c")]).sum(axis=1)
-    return moved
+    moved_k: F64 = np.abs(c * model.slopes[:, :, FEATURES.index("inlet_c")]).sum(axis=1)
+    return rest, moved_k

@@ -18,7 +18,6 @@ from control.context import (
     Context,
     ContextModel,
     follow,
-    inlet_moved_k,
     learned,
     without_context,
 )
@@ -219,8 +218,9 @@ def tick(
     dt_s = snapshot.now_s - state.at_s
     model = ims.paced(monitor.model, dt_s)
     context = follow(state.context, commands, dt_s)
+    moved_k = np.zeros(len(raw))
     if monitor.context is not None:
-        raw = without_context(monitor.context, raw, context)
+        raw, moved_k = without_context(monitor.context, raw, context)
     held = worked_on(layout, monitor.units, tags) if tags else np.zeros_like(state.mms.held)
     nominal = (state.mms.latent == mms.NOMINAL) & ~held
     orders = monitor.commands.orders(commands, snapshot)
@@ -235,10 +235,7 @@ def tick(
         monitor.params, state.mms, scores.deviation, scores.unknown | warming,
         model.tau_fast, model.tau_persist, snapshot.now_s, held,
     )  # fmt: skip
-    doubt_k = np.zeros(len(x))
-    if monitor.context is not None:
-        doubt_k = DOUBT * inlet_moved_k(monitor.context, context)
-    hot = heat(x, model, monitor.unit_index, doubt_k)
+    hot = heat(x, model, monitor.unit_index, DOUBT * moved_k)
     tops = _tops(model, scores)
     findings = {
         unit: Finding(

@@ -8,7 +8,6 @@ from control.context import (
     Context,
     ContextModel,
     fit_context,
-    inlet_moved_k,
     learned,
     without_context,
 )
@@ -60,7 +59,7 @@ def test_a_window_that_never_changed_teaches_nothing_and_is_not_taken_for_work()
     longer, moved = hall(3000, 80.0, seed=3)
     left = [
         np.median([
-            without_context(model, row, Context(now, now, now))[0, PDU]
+            without_context(model, row, Context(now, now, now))[0][0, PDU]
             for row, now in zip(rows, c.now, strict=True)
         ])
         for rows, c in ((x, context), (longer, moved))
@@ -108,10 +107,13 @@ def test_what_context_has_moved_an_inlet_by_is_what_it_may_be_wrong_about() -> N
     still[0, [COLUMN[c] for c in ("fan_pct", "pump_pct", "hall_fan_pct")]] = (
         100.0  # none holds back
     )
-    assert inlet_moved_k(model, Context(still, still, still))[0] == pytest.approx(0.0, abs=0.01)
+    row = np.full((1, len(FEATURES)), 50.0)
+    moved_k = without_context(model, row, Context(still, still, still))[1]
+    assert moved_k[0] == pytest.approx(0.0, abs=0.01)
     warmer = still.copy()
     warmer[0, COLUMN["supply_k"]] += 4.0
-    assert inlet_moved_k(model, Context(warmer, warmer, warmer))[0] == pytest.approx(4.0, abs=0.3)
+    moved_k = without_context(model, row, Context(warmer, warmer, warmer))[1]
+    assert moved_k[0] == pytest.approx(4.0, abs=0.3)
 
 
 def test_heat_is_what_is_left_beyond_that_doubt_and_never_less_than_nothing() -> None:
