@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from control.types import Quality, Reading, Sweep
 from tests.agent import make
 
 T0 = 1_700_000_000.0
-SITE = make.site()
+PUSHED = make.site()  # whose devices nobody polls
+SITE = replace(PUSHED, devices=tuple(replace(d, protocol="modbus-tcp") for d in PUSHED.devices))
 RACK = SITE.device["rack-a01"]
 KEYS = tuple(p.key for p in RACK.points)
 FAULTS = st.tuples(
