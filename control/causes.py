@@ -19,9 +19,8 @@ from control.state import ControlState
 from control.types import Finding, Snapshot
 from control.units import known_bad
 
-UNLIKE_OFF_S = (
-    3_600.0  # of rows that only run unlike themselves: one that comes and goes calls once
-)
+# Of rows that only run unlike themselves: one that comes and goes calls once.
+UNLIKE_OFF_S = 3_600.0
 NEAR_K = 0.5  # below the inlet limit: a warning
 HYSTERESIS_K = 0.5
 HYSTERESIS = 0.03  # of a limit

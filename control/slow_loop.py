@@ -17,7 +17,7 @@ from control import water
 from control.fast_loop import HOT
 from control.guardrails import WARM
 from control.moves import MOVES, Knob, shifted
-from control.predict import View, effect_of, ends, speeds, valve_after
+from control.predict import VALVE_HOLDS_PCT, View, effect_of, ends, speeds, valve_after
 from control.signals import AIR_KNOBS
 from control.state import ControlState
 from control.traffic import traffic_candidates
@@ -35,7 +35,6 @@ LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
 LATENCY_FULL = 0.98  # here they get their time back
 # A full valve is no harm by itself: fans and pumps answer too. Where inlets are not far from what is
 # comfortable it is worth power to get the coil's own answer back.
-VALVE_MOST_PCT = 98.0
 VALVE_FULL_PCT = 99.5
 VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
@@ -221,10 +220,10 @@ def pending_k(state: ControlState, place: str | None) -> float:
 
 
 def _coil(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
-    """Coils keep something to answer with: no move opens a valve beyond VALVE_MOST_PCT."""
+    """Coils keep something to answer with: no move opens a valve beyond VALVE_HOLDS_PCT."""
     for i in view.places_of(knob):
         before, after = view.place(i, "valve_pct"), _valve_of(view, knob, changes, i)
-        if after > max(VALVE_MOST_PCT, before + 0.1):
+        if after > max(VALVE_HOLDS_PCT, before + 0.1):
             return f"valve {before:.0f} -> {after:.0f} %"
     return None
 

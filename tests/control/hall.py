@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.plants.site import plant_site
 from agent.store import Store
 from control.guardrails import Case
 from control.layout import Layout
 from control.modes import Modes
+from control.predict import View
+from control.signals import HALL, Signals
+from control.slow_model import prior
 from control.state import ControlState
 from control.types import Finding, Mode, Quality, Reading
+
+F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,3 +78,12 @@ def case(
 def finding(row: str, state: str, deviation: float, heat: float) -> Finding:
     """What the monitor says of a row."""
     return Finding(f"row:{row}", deviation, deviation, state, NOW_S, ("inlet_c",), heat)
+
+
+def view(places: F64, **hall: float) -> View:
+    """The slow loop's look at the usual hall, of which these averages are known: places (3, len(PLACE));
+    the hall's are 100 but for those named."""
+    at, averages = case(), np.array([hall.get(name, 100.0) for name in HALL])
+    belief = prior(averages, places, 0.0)
+    assert belief is not None
+    return View(at, Signals(at.layout), averages, places, belief)

@@ -5,10 +5,8 @@ import pytest
 
 from control import slow_loop
 from control.layout import Groups
-from control.predict import View
-from control.signals import HALL, PLACE, Signals
-from control.slow_model import prior
-from tests.control.hall import case
+from control.signals import PLACE
+from tests.control.hall import view
 
 
 @pytest.mark.parametrize(
@@ -32,13 +30,9 @@ def test_a_rack_stands_alone_where_three_others_say_so(inlets: list[float], lead
     [(0.0, 2.5), (0.9, 2.5), (1.5, 2.0), (3.0, 1.5), (9.0, 1.5), (np.nan, 2.5)],
 )
 def test_one_that_stands_alone_gets_less_room_and_never_none(lone_k: float, room_k: float) -> None:
-    at, places = case(), np.full((3, len(PLACE)), 20.0)
+    places = np.full((3, len(PLACE)), 20.0)
     places[:, PLACE.index("lone_k")] = lone_k
-    hall = np.full(len(HALL), 100.0)
-    belief = prior(hall, places, 0.0)
-    assert belief is not None
-    view = View(at, Signals(at.layout), hall, places, belief)
-    assert slow_loop.comfort_k(view, 0) == pytest.approx(room_k)
+    assert slow_loop.comfort_k(view(places), 0) == pytest.approx(room_k)
     # Nobody else of its row comes nearer than the usual room.
     others = room_k + (lone_k if lone_k > 0 else 0.0)
     assert others >= slow_loop.COMFORT_K

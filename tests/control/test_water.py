@@ -8,22 +8,17 @@ import pytest
 from control import water
 from control.moves import Knob
 from control.predict import VALVE_HOLDS_PCT, View, valve_after, water_room_k
-from control.signals import HALL, PLACE, Signals
-from control.slow_model import prior
+from control.signals import PLACE
 from control.types import Change
-from tests.control.hall import case
+from tests.control.hall import view
 
 
-def view(*valves_pct: float) -> View:
+def hall(*valves_pct: float) -> View:
     """Three rows at 20 degC air, 32 degC back, 12 degC water, pumps at 60 %."""
-    at, places = case(), np.full((3, len(PLACE)), 20.0)
+    places = np.full((3, len(PLACE)), 20.0)
     places[:, PLACE.index("valve_pct")] = valves_pct
     places[:, PLACE.index("return_c")], places[:, PLACE.index("pump_pct")] = 32.0, 60.0
-    hall = np.full(len(HALL), 100.0)
-    hall[HALL.index("water_c")] = 12.0
-    belief = prior(hall, places, 0.0)
-    assert belief is not None
-    return View(at, Signals(at.layout), hall, places, belief)
+    return view(places, water_c=12.0)
 
 
 def worth(
@@ -38,13 +33,13 @@ def worth(
 
 @pytest.mark.parametrize("valve_pct", [40.0, 75.0, 97.0])
 def test_the_room_is_what_opens_the_valve_as_far_as_it_holds(valve_pct: float) -> None:
-    at = view(valve_pct, 50.0, 50.0)
+    at = hall(valve_pct, 50.0, 50.0)
     assert valve_after(at, 0, water_room_k(at, 0), 0.0, 1.0) == pytest.approx(VALVE_HOLDS_PCT)
     assert valve_after(at, 0, water_room_k(at, 0, 1.0), 1.0, 1.0) == pytest.approx(VALVE_HOLDS_PCT)
 
 
 def test_only_the_place_in_the_way_is_worth_anything() -> None:
-    at = view(97.0, 60.0, 60.0)
+    at = hall(97.0, 60.0, 60.0)
     assert worth(at, "A", "supply_air_setpoint_c", 20.0, 20.5) > 0.5
     assert worth(at, "A", "pump_rpm_pct", 60.0, 65.0) > 0.5
     assert abs(worth(at, "B", "supply_air_setpoint_c", 20.0, 20.5)) < 0.01
@@ -52,20 +47,20 @@ def test_only_the_place_in_the_way_is_worth_anything() -> None:
 
 
 def test_places_in_the_way_together_share_what_all_bring() -> None:
-    alone, together = view(97.0, 60.0, 60.0), view(97.0, 97.0, 97.0)
+    alone, together = hall(97.0, 60.0, 60.0), hall(97.0, 97.0, 97.0)
     up = [worth(v, "A", "supply_air_setpoint_c", 20.0, 20.5) for v in (alone, together)]
     assert up[1] == pytest.approx(up[0] / 3.0, rel=0.05)
 
 
 def test_who_steps_into_the_way_pays_it_whole_and_going_back_brings_no_gain() -> None:
-    at = view(97.0, 97.0, 97.0)
+    at = hall(97.0, 97.0, 97.0)
     warmer = worth(at, "A", "supply_air_setpoint_c", 20.0, 20.5)
     colder = worth(at, "A", "supply_air_setpoint_c", 20.0, 19.5)
     assert colder < -warmer, "a step to and fro must cost"
-    assert worth(view(60.0, 97.0, 97.0), "A", "supply_air_setpoint_c", 20.0, 18.5) > -0.01
+    assert worth(hall(60.0, 97.0, 97.0), "A", "supply_air_setpoint_c", 20.0, 18.5) > -0.01
 
 
 def test_a_valve_nobody_measures_is_in_nobodys_way() -> None:
-    at = view(np.nan, 97.0, 60.0)
+    at = hall(np.nan, 97.0, 60.0)
     assert worth(at, "A", "supply_air_setpoint_c", 20.0, 19.0) == 0.0
     assert worth(at, "B", "supply_air_setpoint_c", 20.0, 20.5) > 0.5

@@ -26,11 +26,15 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-async def agent(tmp_path: Path) -> Agent:
-    world = World(tmp_path, make_site())
-    world.clock.advance(1000.0)
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path, make_site())
+    made.clock.advance(1000.0)
+    return made
+
+
+@pytest.fixture
+async def agent(world: World) -> Agent:
     agent = world.start()
-    agent.world = world  # type: ignore[attr-defined]
     world.poll(agent)
     await agent.observe()
     return agent
@@ -52,11 +56,10 @@ def permit(agent: Agent, key: str, by: float) -> Permit:
 
 
 async def test_a_change_that_a_stop_cuts_off_is_given_back(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a busy host: the slow loop was cut off within a change that was on the wire already, and
     the stop gave back everything but that."""
-    world: World = agent.world  # type: ignore[attr-defined]
     driver, written = world.drivers["crac-a1"], asyncio.Event()
     before, write = world.fields["crac-a1"].cells[SUPPLY].present(), driver.write_raw
 
@@ -78,10 +81,9 @@ async def test_a_change_that_a_stop_cuts_off_is_given_back(
     assert agent.executor.held == {}
 
 
-async def test_who_books_late_opens_no_interval_early(agent: Agent) -> None:
+async def test_who_books_late_opens_no_interval_early(agent: Agent, world: World) -> None:
     """Seed 4484, P2: a giving back took 50 s; a refused move that had been decided before it was
     booked after it, at its own older time, and the interval was short by that."""
-    world: World = agent.world  # type: ignore[attr-defined]
     decided, refused = agent._case(agent.snapshot()), permit(agent, FAN, 2.0)
     assert not isinstance(await agent.act(want(agent, SUPPLY, 0.8)), Denial)
     world.clock.advance(50.0)
@@ -94,10 +96,9 @@ async def test_who_books_late_opens_no_interval_early(agent: Agent) -> None:
         assert (verdict.rule if isinstance(verdict, Denial) else "") == rule
 
 
-async def test_a_move_that_waited_is_booked_when_it_is_made(agent: Agent) -> None:
+async def test_a_move_that_waited_is_booked_when_it_is_made(agent: Agent, world: World) -> None:
     """Seed 4484, P2: endings came first and took two minutes; nobody else may change the
     equipment while the move is under way."""
-    world: World = agent.world  # type: ignore[attr-defined]
     decided, snapshot = permit(agent, FAN, 2.0), agent.snapshot()
     world.clock.advance(INTERVAL_S)
     world.poll(agent)
@@ -158,10 +159,11 @@ async def test_an_override_counts_unless_it_came_and_went_unseen(
     world.stop()
 
 
-async def test_another_hand_is_yielded_to_though_a_giving_back_waits(agent: Agent) -> None:
+async def test_another_hand_is_yielded_to_though_a_giving_back_waits(
+    agent: Agent, world: World
+) -> None:
     """Seed 1000813, P9: a device that had been silent answered again, with an operator's value. Its
     giving back waited for the next try, and by then that value was gone: seen, and not yielded to."""
-    world: World = agent.world  # type: ignore[attr-defined]
     assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
     bms = world.fields["bms"]
     bms.up = False
@@ -177,10 +179,11 @@ async def test_another_hand_is_yielded_to_though_a_giving_back_waits(agent: Agen
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_write_that_met_an_operator_starts_an_interval(agent: Agent, ends: bool) -> None:
+async def test_a_write_that_met_an_operator_starts_an_interval(
+    agent: Agent, world: World, ends: bool
+) -> None:
     """Seed 1002917, P2: an operator came between our Null and its read-back. That was a write all the
     same; the next change came 70 s after it. A change that takes long and is met so, alike."""
-    world: World = agent.world  # type: ignore[attr-defined]
     bms = world.fields["bms"]
     if ends:
         assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
@@ -238,10 +241,9 @@ async def test_a_restart_leaves_what_an_interlock_holds(tmp_path: Path) -> None:
     world.stop()
 
 
-async def test_another_hand_is_noticed_while_an_interlock_holds(agent: Agent) -> None:
+async def test_another_hand_is_noticed_while_an_interlock_holds(agent: Agent, world: World) -> None:
     """Seed 1007402, P9: a leak held a register of ours; an operator set it to this and that for a quarter
     of an hour, to our own value in the end, and once the leak was reset it was ours again."""
-    world: World = agent.world  # type: ignore[attr-defined]
     held, unit = "crac-b1/supply", world.fields["crac-b1"]
     assert not isinstance(await agent.act(want(agent, held, 0.5)), Denial)
     ours = unit.cells[held].present()
@@ -257,10 +259,11 @@ async def test_another_hand_is_noticed_while_an_interlock_holds(agent: Agent) ->
     assert held in agent.control.yielded
 
 
-async def test_another_hand_is_noticed_though_a_device_refuses_to_let_go(agent: Agent) -> None:
+async def test_another_hand_is_noticed_though_a_device_refuses_to_let_go(
+    agent: Agent, world: World
+) -> None:
     """Seed 1010364, P9: an operator's value stood while the device refused every giving back; when it
     took one at last the operator had gone, seen at each try and yielded to at none."""
-    world: World = agent.world  # type: ignore[attr-defined]
     assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
     bms = world.fields["bms"]
     bms.refuses = True
@@ -278,9 +281,8 @@ async def test_another_hand_is_noticed_though_a_device_refuses_to_let_go(agent: 
     assert WATER in agent.control.yielded
 
 
-async def test_whoever_was_noticed_is_known_after_a_death_too(agent: Agent) -> None:
+async def test_whoever_was_noticed_is_known_after_a_death_too(agent: Agent, world: World) -> None:
     """Seed 1011255, P9: the same, and the agent died in between. The next run knew of nobody."""
-    world: World = agent.world  # type: ignore[attr-defined]
     assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
     bms = world.fields["bms"]
     bms.refuses = True
