@@ -58,19 +58,22 @@ class Water:
         total = flow.sum(axis=-1, keepdims=True)
         mixed_c = (flow * self.row_return_c).sum(axis=-1, keepdims=True) / total
         self.return_c = self.return_c + self._loop_lag * (mixed_c - self.return_c)
-        wanted_c = self.supply_c + self._plant_lag * (set_c - self.supply_c)
-        self._cool(total, wanted_c, wet_c)
+        self._cool(total, set_c, wet_c)
 
-    def _cool(self, flow_kw_k: Array, wanted_c: Array, wet_c: float) -> None:
-        """Bring return water to `wanted_c`: economizer first, chillers for the rest."""
+    def _cool(self, flow_kw_k: Array, set_c: Array | float, wet_c: float) -> None:
+        """Bring return water towards `set_c`: economizer first, chillers for the rest."""
         k = self._k
+        wanted_c = self.supply_c + self._plant_lag * (set_c - self.supply_c)
         load = np.maximum(0.0, flow_kw_k * (self.return_c - wanted_c))
         tower_c = wet_c + k.tower_approach_k
         head_k = self.return_c - (tower_c + k.economizer_approach_k)
-        free = np.minimum(load, k.economizer_effectiveness * flow_kw_k * head_k)
-        free = np.where(head_k > k.economizer_start_k, free, 0.0)
+        most = k.economizer_effectiveness * flow_kw_k * head_k
+        most = np.where(head_k > k.economizer_start_k, most, 0.0)
+        free = np.minimum(load, most)
         mechanical = load - free
-        self._stage(mechanical)
+        # What free cooling leaves of the whole way to the setpoint, not of this step's part
+        # of it: whether a chiller runs must not hang on how long a step is.
+        self._stage(mechanical, flow_kw_k * (self.return_c - set_c) - most)
         short = np.maximum(0.0, mechanical - self.chillers * k.chiller_capacity_kw)
         self.supply_c = wanted_c + short / flow_kw_k
         mechanical = mechanical - short
@@ -80,12 +83,13 @@ class Water:
         pumps = k.condenser_pump_kw * (self.chillers > 0.0) + k.economizer_pump_kw * (free > 0.0)
         self.tower_kw = k.tower_fan_kw_per_kw * (self.load_kw + self.chiller_kw) + pumps
 
-    def _stage(self, mechanical_kw: Array) -> None:
-        """Start or stop chillers (0..2) with hysteresis."""
+    def _stage(self, carried_kw: Array, called_kw: Array) -> None:
+        """Start or stop chillers (0..2) with hysteresis: the first by what its setpoint calls
+        for, the second by what the first one carries."""
         k, n = self._k, self.chillers
-        share = mechanical_kw / k.chiller_capacity_kw
-        start = (n == 0.0) & (share > 0.05) | (n == 1.0) & (share > k.chiller_stage_up)
-        stop = (n == 1.0) & (share <= 0.01) | (n == 2.0) & (share < k.chiller_stage_down)
+        share, call = carried_kw / k.chiller_capacity_kw, called_kw / k.chiller_capacity_kw
+        start = (n == 0.0) & (call > k.chiller_start) | (n == 1.0) & (share > k.chiller_stage_up)
+        stop = (n == 1.0) & (call <= k.chiller_stop) | (n == 2.0) & (share < k.chiller_stage_down)
         self.chillers = n + start - stop
 
     def _chiller_power(self, mechanical_kw: Array) -> Array:

@@ -144,3 +144,14 @@ def test_a_perfect_controller_could_save_an_eighth_and_a_careless_one_loses() ->
     for careless in ({"supply_c": 22.0}, {"supply_c": 27.0}):
         worse = run(everywhere(**careless), hours=24, step_s=60)
         assert worse["wh_per_prompt"] > 1.02 * baseline["wh_per_prompt"], careless
+
+
+@pytest.mark.parametrize("step_s", [5, 15, 60])
+def test_chillers_take_over_where_free_cooling_ends_however_short_a_step(step_s: int) -> None:
+    """Water left to the economizer, then called for at 7 degC on a day too warm for it."""
+    hall = Hall(hours=30, step_s=step_s, seed=2)
+    hall.step(3 * 3600.0, everywhere(water_c=22.0))
+    assert hall.water.chillers == 0
+    hall.step(3 * 3600.0, everywhere(water_c=7.0))
+    assert hall.water.chillers >= 1
+    assert hall.water.supply_c == pytest.approx(7.0, abs=0.2)
