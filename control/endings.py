@@ -79,6 +79,12 @@ def free(case: Case, wanted: Iterable[Ending]) -> list[Ending]:
     return [e for e in wanted if e.point not in leases or not _held_still(ground, leases[e.point])]
 
 
+def blind(case: Case, points: Iterable[str]) -> set[str]:
+    """Of these points those whose leases have lost the readings they rest on."""
+    ground, leases = Ground.of(case), case.state.leases
+    return {p for p in points if p in leases and _blind(ground, leases[p])}
+
+
 def _in_order(case: Case, found: list[Ending]) -> list[Ending]:
     return sorted(found, key=lambda e: (case.point(e.point).quantity in WORK, e.point))
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.site import Point
+from control import units
 from control.features import worst_inlets
-from control.guardrails import WARM, Case
+from control.guardrails import HOT, WARM, Case
 from control.layout import Layout
 from control.moves import traffic_away
 from control.types import Change, Kind, Proposal
@@ -29,12 +30,10 @@ HEADROOM_K = 2.5  # an inlet this far below its limit needs no more pre-cooling,
 HORIZON_S = 120.0  # how far ahead an inlet is predicted: what cooling needs to arrive
 FAST_S, SLOW_S = 20.0, 80.0  # means whose difference is the slope: short against HORIZON_S
 STEADY_SLOPE = 0.002  # K/s: below this a slope is noise
-# Kelvin above where a row should be (a tenth more power counts as one) that make it trouble, by
-# grade: the monitor is far finer than what anybody would act on.
-HOT = 1.0  # and WARM of control.guardrails
 TAKER_LATENCY = 0.8  # of the limit: queues grow steeply beyond, so no more work goes there
 ONSET_S = 180.0  # how long a new incident holds jobs back whatever the inlets say
 SHIFT_PCT = {1: 10.0, 2: 25.0, 3: 25.0}  # of an even share, by grade
+IN_HAND_PCT = 70.0  # a coil this wide open carries four fifths of what it can (control.predict)
 PRE_COOLING = (
     ("pre_cool_air", ("supply_air_setpoint_c", "zone_setpoint_c", "fan_rpm_pct")),
     ("pre_cool_water", ("pump_rpm_pct",)),
@@ -186,12 +185,13 @@ def _admission(case: Case, trouble: Trouble, cycle: str) -> list[Proposal]:
 
 def _cooling(case: Case, trouble: Trouble, cycle: str) -> list[Proposal]:
     """Targeted pre-cooling: air and fans as one change, then pumps, a step at a time; near the
-    limit all the way to the safe value, once an incident, and the hall's water with them."""
+    limit all the way to the safe value, once an incident, and the hall's water with them, unless the
+    row's coils have enough in hand to make the air cold by themselves."""
     wanted = []
     for move, quantities in PRE_COOLING:
         points = [p for q in quantities for p in case.layout.knobs(q, trouble.row)]
         wanted += _colder_all(case, trouble, move, points, f"row:{trouble.row}", cycle)
-    if trouble.grade >= 3:
+    if trouble.grade >= 3 and not units.in_hand(case, trouble.row, IN_HAND_PCT):
         points = [p for p in case.layout.knobs("chilled_water_setpoint_c") if p.row is None]
         wanted += _colder_all(case, trouble, "pre_cool_plant", points, "hall", cycle)
     return wanted

@@ -21,7 +21,10 @@ from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Ver
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
-WARM = 0.5  # K over where a row should be: below, the fast loop sees no trouble either
+# K over where a row should be (a tenth more power counts as one): thermal trouble begins, and is over.
+# The monitor is far finer than what anybody would act on.
+HOT, WARM = 1.0, 0.5
+SENT = WORK - {"batch_window_ms"}  # what gives a row other work; batching slows all alike
 RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
@@ -205,14 +208,17 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
     """Nothing where operation is already far from what it was trained on."""
     if case.tau_persist is None or proposal.loop == "fast":
         return None
-    # Air and water a little warmer than usual are what was chosen; work goes to nothing that is odd.
-    work = any(point.quantity in WORK for _, point, _ in _each(case, proposal))
-    bears_k = 0.0 if work else WARM
+    if units.asks_nothing(case, proposal.changes):
+        return None  # and it is how a row that was given back to cold air comes out of it
+    # Air and water a little warmer than usual are what was chosen; work is sent to nothing that is odd.
+    sent = any(point.quantity in SENT for _, point, _ in _each(case, proposal))
     for unit in [f"row:{row}" for row in rows_of(case, proposal)] or case.layout.judged:
         finding, name = case.state.findings.get(unit), unit.replace(":", " ")
+        bears_k = WARM if unit.removeprefix("row:") in case.state.incident_s else HOT
         if finding is None or finding.state == "unknown":
             return f"{name}: the monitor does not know its state"
-        if finding.heat > bears_k and finding.ema > DEVIATION_MARGIN * case.tau_persist:
+        odd = finding.heat > 0.0 if sent else finding.heat >= bears_k
+        if odd and finding.ema > DEVIATION_MARGIN * case.tau_persist:
             return f"{name}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
     return None
 

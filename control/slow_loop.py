@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from control import water
-from control.fast_loop import HOT
-from control.guardrails import WARM
+from control.guardrails import HOT, WARM
 from control.moves import MOVES, Knob, shifted
 from control.predict import VALVE_HOLDS_PCT, View, effect_of, ends, speeds, valve_after
 from control.signals import AIR_KNOBS
 from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
+from control.units import asks_nothing
 from control.water import WaterPrice
 
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
@@ -29,7 +29,7 @@ OPTIMISM = 0.5  # sigmas of doubt that count for a move
 COMFORT_K = 2.5  # worst inlets are kept this far below the limit: room for what comes
 # One rack that stands by more than a kelvin over all others of its row is a place of its own or a
 # probe at fault: it gets less of that room, but never less than the second, whichever it is.
-LONE_K, LONE_COMFORT_K = 1.0, 1.5
+LONE_K, LONE_COMFORT_K = 1.0, 2.0
 COMFORT_SLACK_K = 0.5  # above that much too warm, cooling is worth more than its power
 LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
 LATENCY_FULL = 0.98  # here they get their time back
@@ -38,11 +38,14 @@ LATENCY_FULL = 0.98  # here they get their time back
 VALVE_FULL_PCT = 99.5
 VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
-PRESSURE_LEAST_PA = 3.5  # containment must push outwards, after the move and under more load too
+# Containment must push outwards, after the move and under more load too; less will do where inlets are
+# this far below the comfortable, and what comes back around a row's ends finds cold air.
+PRESSURE_LEAST_PA, PRESSURE_COLD_PA, COLD_K = 3.5, 2.5, 2.0
 REVERSAL_S = 3600.0  # a knob turns back within this only for several times the usual saving
 REVERSAL_FACTOR = 4.0
 AFTERCARE_S = 4 * 3600.0  # half a shift: how long a row that was persistent is only cooled
 CAREFUL = ("fan", "supply_air")
+COIL = "coil"  # what speaks against warmer water where a valve is wide open
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,15 @@ def _of_knob(view: View, knob: Knob) -> list[Candidate]:
 
 
 def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> int | None:
-    """The place that is too warm, short of cooling or too slow, and that this move helps."""
+    """The place that is too warm, short of cooling, too slow or told what it can't do, and that this move
+    helps."""
     limits = view.case.layout.site.limits
+    if (
+        knob.row is not None
+        and _in_trouble(view, knob.row, WARM)
+        and asks_nothing(view.case, changes)
+    ):
+        return view.places_of(knob)[0]
     for i in view.places_of(knob):
         warm_c = limits.inlet_max_c - comfort_k(view, i) + COMFORT_SLACK_K
         inlet_c, valve = view.place(i, "inlet_c"), view.place(i, "valve_pct")
@@ -145,7 +155,7 @@ def _water_price(view: View, found: list[Candidate]) -> WaterPrice | None:
     best_kw, most_k = 0.0, 0.0
     for c in found:
         old, new = ends(c.changes)
-        free = c.against is None or c.against.startswith("coil")
+        free = c.against is None or c.against.startswith(f"{COIL}:")
         if c.knob.quantity == "chilled_water_setpoint_c" and new > old and free:
             best_kw = max(best_kw, (c.score_kw - floor(view, c.knob)) / (new - old))
             most_k = max(most_k, min(p.limits.max for p in c.knob.points) - old)
@@ -168,14 +178,18 @@ def _against(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect
 
 def _upset(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
     """A row in thermal trouble is the fast loop's; over-cooled is safe to save in."""
-    rows = [knob.row] if knob.row else list(view.case.layout.rows)
-    for row in rows:
-        finding = view.case.state.findings.get(f"row:{row}")
-        if finding is None or finding.heat < HOT or finding.state == "nominal":
-            continue
-        if knob.row is not None or effect.inlet_c > 0 or effect.latency_ms > 0:
-            return f"row {row} is {finding.state}"
+    if knob.row is None and not (effect.inlet_c > 0 or effect.latency_ms > 0):
+        return None
+    for row in [knob.row] if knob.row else view.case.layout.rows:
+        if _in_trouble(view, row, HOT) and not asks_nothing(view.case, changes):
+            return f"row {row} is {view.case.state.findings[f'row:{row}'].state}"
     return None
+
+
+def _in_trouble(view: View, row: str, warm_k: float) -> bool:
+    """So much warmer than it should be, by the monitor's word, and not for a moment only."""
+    finding = view.case.state.findings.get(f"row:{row}")
+    return finding is not None and finding.heat >= warm_k and finding.state != "nominal"
 
 
 def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -> str | None:
@@ -187,9 +201,8 @@ def _aftercare(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effe
         finding = view.case.state.findings.get(f"row:{row}")
         if finding is None or finding.state not in ("transient", "persistent"):
             continue
-        odd = (
-            knob.move != "pump" or finding.heat >= WARM
-        )  # water goes by heat, work by anything odd
+        # Water and the batching of all rows go by heat, work that is sent to a row by anything odd.
+        odd = knob.move not in ("pump", "batching") or finding.heat >= WARM
         if odd and (row in rows or (not rows and knob.move == "batching")):
             return f"row {row} is {finding.state}"
     for row, until_s in view.case.state.aftercare.items():
@@ -247,7 +260,9 @@ def _pressure(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     if knob.quantity != "fan_rpm_pct" or new >= old:
         return None
     for i in view.places_of(knob):
-        if view.place(i, "pressure_pa") < PRESSURE_LEAST_PA:
+        warm_c = view.case.layout.site.limits.inlet_max_c - comfort_k(view, i) - COLD_K
+        cold = view.place(i, "inlet_c") < warm_c
+        if view.place(i, "pressure_pa") < (PRESSURE_COLD_PA if cold else PRESSURE_LEAST_PA):
             return f"{view.place(i, 'pressure_pa'):.1f} Pa across containment"
     return None
 
@@ -266,7 +281,7 @@ OBJECTIONS: tuple[tuple[str, Objection], ...] = (
     ("upset", _upset),
     ("aftercare", _aftercare),
     ("inlet", _too_warm),
-    ("coil", _coil),
+    (COIL, _coil),
     ("pressure", _pressure),
     ("latency", _slow_prompts),
 )

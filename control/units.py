@@ -17,11 +17,12 @@ from config.quantities import AIR
 from config.site import Point, Unit
 from control.case import Case
 from control.features import worst_inlets
-from control.types import Proposal, Snapshot
+from control.types import Change, Proposal, Snapshot
 
 SETPOINTS = frozenset({"supply_air_setpoint_c", "zone_setpoint_c"})
 IS_SO = 0.5  # a state point above this says yes
 FULL_PCT = 100.0
+WIDE_PCT = 99.5  # a valve that is open so far has nothing left to give
 
 
 def known_bad(unit: Unit, snapshot: Snapshot) -> str | None:
@@ -45,6 +46,40 @@ def unavailable(unit: Unit | None, snapshot: Snapshot) -> str | None:
         return None  # the site says nothing of its state
     silent = [key for key in unit.inputs if snapshot.value(key) is None]
     return f"{silent[0]} can't be read" if silent else known_bad(unit, snapshot)
+
+
+def asks_nothing(case: Case, changes: Iterable[Change]) -> bool:
+    """True when changes only bring supply air setpoints up to air that their units deliver already, with
+    their valves wide open: the coil gives all it can, before and after, and no air gets warmer."""
+    return all(_out_of_reach(case, change) for change in changes)
+
+
+def _out_of_reach(case: Case, change: Change) -> bool:
+    """Both must be read and say so: a unit's coldest air, and its least open valve."""
+    point = case.point(change.point)
+    if point.quantity != "supply_air_setpoint_c":
+        return False
+    air_c = _least(case, point, "supply_air_c")
+    valve_pct = _least(case, point, "valve_pct")
+    return valve_pct >= WIDE_PCT and change.new <= air_c  # NaN: not known
+
+
+def _least(case: Case, beside: Point, quantity: str) -> float:
+    """The least that a unit's readings of a quantity say; NaN where one is not good or there is none."""
+    unit = [p for p in case.layout.site.points.values() if p.equipment == beside.equipment]
+    found = [
+        case.snapshot.value(p.key) for p in unit if p.quantity == quantity and p.writable is None
+    ]
+    return float(np.min([np.nan if v is None else v for v in found])) if found else np.nan
+
+
+def in_hand(case: Case, row: str, most_pct: float) -> bool:
+    """True where every valve of a row is read, and none is wider than most_pct."""
+    valves = [
+        p for p in case.layout.site.points.values() if p.quantity == "valve_pct" and p.row == row
+    ]
+    wide = [case.snapshot.value(p.key) for p in valves if p.writable is None]
+    return bool(wide) and all(v is not None and v <= most_pct for v in wide)
 
 
 def spread(case: Case, proposal: Proposal) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from config.site import Point
 from control.chart import effect_kw
-from control.fast_loop import HOT
-from control.guardrails import Case, towards_risk
+from control.endings import blind
+from control.guardrails import HOT, Case, towards_risk
 from control.leases import hottest_c
 from control.moves import Knob
 from control.predict import View, ends, shift_of
@@ -86,10 +86,10 @@ def verify(case: Case, view: View | None) -> list[Judgement]:
 
 
 def limited(case: Case, ending: list[Ending]) -> ControlState:
-    """The state in which a move whose point is sent to its safe value, blind or over a limit, waits
-    before it is tried again."""
+    """The state in which a move whose point is sent to its safe value waits before it is tried again.
+    One that ended blind need not: nothing says that it was wrong."""
     safe = {e.point for e in ending if e.target is Target.SAFE}
-    if not safe:
+    if not (safe and (safe := safe - blind(case, safe))):
         return case.state
     until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
     held_back = {

@@ -19,6 +19,7 @@ F64 = NDArray[np.float64]
 
 QUANTITIES = (*AIR_KNOBS, "pump_rpm_pct")
 NEARLY_K = 0.25  # places whose rooms differ by less stand in the way together
+MATTERS_K = 1.0  # room beyond this is nobody's gain or loss: the water moves by half a kelvin at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ def price(view: View, kw_per_k: float, most_k: float) -> WaterPrice:
 def worth_kw(at: WaterPrice, view: View, knob: Knob, changes: tuple[Change, ...]) -> float:
     """What a move of air or pumps is worth by the room it makes or takes; negative where it takes.
 
-    Places that stand in the way together are each worth their part of what all bring; one that
-    steps into the way does so alone.
+    Places that stand in the way together are each worth their part of what all bring.
     """
     old, new = ends(changes)
     air_k, pump = new - old, 1.0
@@ -54,9 +54,9 @@ def worth_kw(at: WaterPrice, view: View, knob: Knob, changes: tuple[Change, ...]
         room_k = water_room_k(view, i, air_k, pump)
         after_k[i] = min(room_k, at.most_k) if np.isfinite(room_k) else after_k[i]
     gained_k = after_k - at.rooms_k
-    if gained_k.sum() > 0.0:
-        return at.kw_per_k * float(_nearness(at.rooms_k) @ gained_k)
-    return at.kw_per_k * (_least_k(after_k) - _least_k(at.rooms_k))
+    # By who stands in the way where there is less room, both ways: what a step brings, its way back takes.
+    least_k = np.minimum(after_k, at.rooms_k)
+    return at.kw_per_k * float(_nearness(least_k) @ np.clip(gained_k, -MATTERS_K, MATTERS_K))
 
 
 def _nearness(rooms_k: F64) -> F64:
@@ -64,9 +64,3 @@ def _nearness(rooms_k: F64) -> F64:
     near: F64 = np.exp((rooms_k.min() - rooms_k) / NEARLY_K)
     share: F64 = near / near.sum()
     return share
-
-
-def _least_k(rooms_k: F64) -> float:
-    """A smooth least of the rooms."""
-    least = float(rooms_k.min())
-    return least - NEARLY_K * float(np.log(np.exp((least - rooms_k) / NEARLY_K).sum()))

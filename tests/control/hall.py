@@ -1,6 +1,6 @@
 """A small hall for the decision path's tests: two rows of two racks, their knobs, no wire."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,17 +58,18 @@ def case(
     values: Mapping[str, float | None] | None = None,
     findings: Mapping[str, Finding] | None = None,
     now_s: float = NOW_S,
+    more: Sequence[P] = (),
     **state: object,
 ) -> Case:
-    """The hall with usual readings at NOW_S, some of them replaced (None: never read)."""
-    site = plant_site(POINTS, 5.0)
+    """The hall, with `more` points, and usual readings at NOW_S, some replaced (None: never read)."""
+    site = plant_site([*POINTS, *more], 5.0)
     layout = Layout(site)
     store = Store(layout)
     special = dict(values or {})
     store.update(
         Reading(key, value, NOW_S, Quality.GOOD)
         for key, point in site.points.items()
-        if (value := special.get(key, USUAL[point.quantity])) is not None
+        if (value := special.get(key, USUAL.get(point.quantity))) is not None
     )
     modes = Modes(Mode.CLOSED_LOOP, frozenset({"hall"}), Mode.CLOSED_LOOP, frozenset({"hall"}))
     memory = ControlState(modes=modes, findings=dict(findings or {}), **state)  # type: ignore[arg-type]
@@ -80,10 +81,10 @@ def finding(row: str, state: str, deviation: float, heat: float) -> Finding:
     return Finding(f"row:{row}", deviation, deviation, state, NOW_S, ("inlet_c",), heat)
 
 
-def view(places: F64, **hall: float) -> View:
-    """The slow loop's look at the usual hall, of which these averages are known: places (3, len(PLACE));
-    the hall's are 100 but for those named."""
-    at, averages = case(), np.array([hall.get(name, 100.0) for name in HALL])
+def view(places: F64, at: Case | None = None, **hall: float) -> View:
+    """The slow loop's look at a case (the usual hall), of which these averages are known: places
+    (3, len(PLACE)); the hall's are 100 but for those named."""
+    at, averages = at or case(), np.array([hall.get(name, 100.0) for name in HALL])
     belief = prior(averages, places, 0.0)
     assert belief is not None
     return View(at, Signals(at.layout), averages, places, belief)

@@ -9,7 +9,7 @@ from control import fast_loop
 from control.decide import Setting, fast
 from control.features import read_inlets, worst_inlets
 from control.types import Finding, Proposal
-from tests.control.hall import case, finding
+from tests.control.hall import P, case, finding
 
 TAU_FAST = 5.0
 
@@ -55,6 +55,24 @@ def test_near_the_limit_everything_is_wanted_and_cooling_goes_to_its_safe_value(
     assert {p.move for p in moves} >= {"traffic_shift", "pre_cool_air", "admission"}
     cooling = {c.point: c.new for p in moves if p.move == "pre_cool_air" for c in p.changes}
     assert cooling == {"crac-b1/supply_c": 18.0, "crac-b1/fan_pct": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("valve_pct", "colder"), [(50.0, False), (70.0, False), (70.1, True), (None, True)]
+)
+def test_the_halls_water_waits_while_the_rows_own_coils_have_cooling_in_hand(
+    valve_pct: float | None, colder: bool
+) -> None:
+    more = (
+        P("bms/water", "chilled_water_setpoint_c", "degC", None, None, True, 7, 18, 0.5, 7),
+        P("crac-b1/valve", "valve_pct", "%", "B"),
+        P("crac-a1/valve", "valve_pct", "%", "A"),
+    )
+    said = {"pdu-b/inlet_c.B01": 27.5, "bms/water": 14.0, "crac-b1/valve": valve_pct}
+    at = case(said | {"crac-a1/valve": 90.0}, more=more)
+    moves = fast_loop.proposals(at, fast_loop.troubles(at, TAU_FAST), "f1")
+    assert {"pre_cool_air"} <= {p.move for p in moves}
+    assert ("pre_cool_plant" in {p.move for p in moves}) is colder
 
 
 def test_no_cooling_move_of_the_fast_loop_ever_goes_towards_risk() -> None:

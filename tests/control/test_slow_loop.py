@@ -27,7 +27,7 @@ def test_a_rack_stands_alone_where_three_others_say_so(inlets: list[float], lead
 
 @pytest.mark.parametrize(
     ("lone_k", "room_k"),
-    [(0.0, 2.5), (0.9, 2.5), (1.5, 2.0), (3.0, 1.5), (9.0, 1.5), (np.nan, 2.5)],
+    [(0.0, 2.5), (0.9, 2.5), (1.25, 2.25), (1.5, 2.0), (9.0, 2.0), (np.nan, 2.5)],
 )
 def test_one_that_stands_alone_gets_less_room_and_never_none(lone_k: float, room_k: float) -> None:
     places = np.full((3, len(PLACE)), 20.0)

@@ -131,6 +131,14 @@ def test_what_a_person_wrote_is_not_prolonged_and_the_slow_loop_leaves_it_alone(
     assert leases.of_persons(here.state) == {SUPPLY}
 
 
+def test_what_ends_blind_may_be_tried_again_as_soon_as_it_sees() -> None:
+    dark = {f"pdu-a/inlet_c.A0{i}": None for i in (1, 2)}
+    here = case(dark, verifications=(verification(),), leases=held())
+    decision = decide.fast(Setting.of(here.layout, None), here.snapshot, here.state, "f1")
+    assert [(e.point, e.target) for e in decision.endings] == [(SUPPLY, Target.SAFE)]
+    assert decision.state.held_back == {}
+
+
 def test_what_a_limit_takes_back_is_held_back_and_says_so() -> None:
     hot = {"pdu-a/inlet_c.A01": 29.0}  # the limit is 28
     here = case(hot, verifications=(verification(),), leases=held())

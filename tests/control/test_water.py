@@ -60,6 +60,26 @@ def test_who_steps_into_the_way_pays_it_whole_and_going_back_brings_no_gain() ->
     assert worth(hall(60.0, 97.0, 97.0), "A", "supply_air_setpoint_c", 20.0, 18.5) > -0.01
 
 
+@pytest.mark.parametrize("far_k", [0.25, 0.5, 1.0, 2.0])
+def test_the_way_back_takes_what_the_step_brought(far_k: float) -> None:
+    """Else rows would step to and fro for ever, each time for a gain."""
+    low = hall(97.0, 97.0, 90.0)
+    up = worth(low, "A", "supply_air_setpoint_c", 20.0, 20.0 + far_k)
+    wide = valve_after(low, 0, 0.0, far_k, 1.0)
+    high = hall(wide, 97.0, 90.0)
+    high.places[0, PLACE.index("air_c")] += far_k
+    high = replace(high)
+    down = worth(high, "A", "supply_air_setpoint_c", 20.0 + far_k, 20.0)
+    assert up > 0.0
+    assert down == pytest.approx(-up, rel=0.05)
+
+
+def test_room_nobody_will_use_soon_is_worth_nothing() -> None:
+    at = hall(97.0, 97.0, 97.0)
+    two, four = (worth(at, "A", "supply_air_setpoint_c", 20.0, 20.0 + k) for k in (2.0, 4.0))
+    assert two == pytest.approx(four)
+
+
 def test_a_valve_nobody_measures_is_in_nobodys_way() -> None:
     at = hall(np.nan, 97.0, 60.0)
     assert worth(at, "A", "supply_air_setpoint_c", 20.0, 19.0) == 0.0
