@@ -14,6 +14,7 @@ from control import (
     bandit,
     endings,
     fast_loop,
+    foresight,
     interlocks,
     leases,
     resume,
@@ -41,6 +42,7 @@ from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
 from control.verify import Judgement
 
 THERMAL = frozenset({"inlet_c", "outlet_c", "delta_t", "fan_rpm_pct"})
+FORESEEN = tuple(signals.HALL.index(name) for name in foresight.SERIES)
 WAITING = frozenset({"rate", "deadband", "at_once"})  # not yet: no refusal worth a word
 
 
@@ -79,7 +81,8 @@ class Setting:
         averages, belief = case.state.averages, case.state.belief
         if averages is None or belief is None:
             return None
-        return View(case, self.signals, *averages, belief, case.state.chart)
+        ahead = {name: foresight.outlook(case.state.foresight, name) for name in foresight.SERIES}
+        return View(case, self.signals, *averages, belief, case.state.chart, ahead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +230,9 @@ def _learned(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contr
     if setting.steered is not None:
         chart = slow_chart.charted(setting.steered, chart, snapshot, hall, places)
     window = signals.begin(setting.signals, snapshot.now_s)
-    return but(state, window=window, averages=(hall, places), belief=belief, chart=chart)
+    ahead = foresight.seen(state.foresight, hall[list(FORESEEN)], snapshot.now_s)
+    return but(state, window=window, averages=(hall, places), belief=belief, chart=chart,
+               foresight=ahead)  # fmt: skip
 
 
 def _judge_all(case: Case, wanted: list[Proposal], cycle: str) -> tuple[Case, tuple[Verdict, ...]]:

@@ -6,13 +6,15 @@ control.slow_loop; decides nothing.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from control.chart import Chart
+from control.foresight import Outlook
 from control.guardrails import Case
 from control.moves import Knob
 from control.signals import AIR_KNOBS, HALL, PLACE, SERVER_RAMP_C, Signals
@@ -33,7 +35,8 @@ BATCH_FADES = 0.6  # larger batches save less and less
 
 @dataclass(frozen=True)
 class View:
-    """One look of the slow loop: the case, averages since the last look, what is believed."""
+    """One look of the slow loop: the case, averages since the last look, what is believed, and
+    what is expected of the next hour."""
 
     case: Case
     signals: Signals
@@ -41,6 +44,7 @@ class View:
     places: F64
     belief: Belief
     chart: Chart | None = None
+    ahead: Mapping[str, Outlook | None] = field(default_factory=dict)
 
     @cached_property
     def total_kw(self) -> float:
@@ -56,6 +60,12 @@ class View:
     @cached_property
     def _by_name(self) -> dict[str, list[float]]:
         return dict(zip(PLACE, self.places.T.tolist(), strict=True))
+
+    def rise(self, name: str) -> tuple[float, float]:
+        """How far one of foresight.SERIES should rise above its average before the lease of a move made now
+        ends, and the doubt; (0, 0) where it is within that: what falls is no reason for anything."""
+        expected, lease_s = self.ahead.get(name), self.case.layout.site.limits.lease_s
+        return expected.rise(self.number(name), lease_s) if expected is not None else (0.0, 0.0)
 
     def place(self, place: int, name: str) -> float:
         """One of a place's averages."""
@@ -216,6 +226,21 @@ def valve_after(view: View, place: int, water_k: float, air_k: float, pump: floa
         return math.nan
     most = max((coil.lift_k - water_k) / coil.lift_k, 0.05) * pump**FLOW_EXPONENT
     return float(coil.valve_pct * (coil.carried(air_k) / most) ** VALVE_EXPONENT)
+
+
+def valve_ahead(view: View, place: int, valve_pct: float) -> float:
+    """What a valve of so many percent comes to before a lease ends, if load and weather rise as foreseen: more
+    heat to carry, and where the plant can't hold its water, water that warms with the weather."""
+    coil, it_kw = _coil(view, place), view.number("it_kw")
+    load = 1.0 + view.rise("it_kw")[0] / it_kw if it_kw > 0.0 else 1.0
+    if coil is None:
+        return float(valve_pct * load**VALVE_EXPONENT)
+    set_c = _mean([view.case.snapshot.last[view.case.layout.index[p.key]]
+                   for p in view.case.layout.knobs("chilled_water_setpoint_c")], math.nan)  # fmt: skip
+    adrift = view.number("water_c") > set_c + SATURATED_K
+    warmer_k = view.rise("outdoor_c")[0] if adrift else 0.0
+    left = max((coil.lift_k - warmer_k) / coil.lift_k, 0.05)
+    return float(valve_pct * (load / left) ** VALVE_EXPONENT)
 
 
 def water_room_k(view: View, place: int, air_k: float = 0.0, pump: float = 1.0) -> float:

@@ -16,8 +16,17 @@ import numpy as np
 from control import water
 from control.guardrails import HOT, WARM
 from control.moves import MOVES, Knob, shifted
-from control.predict import VALVE_HOLDS_PCT, View, effect_of, ends, speeds, valve_after
+from control.predict import (
+    VALVE_HOLDS_PCT,
+    View,
+    effect_of,
+    ends,
+    speeds,
+    valve_after,
+    valve_ahead,
+)
 from control.signals import AIR_KNOBS
+from control.slow_model import latency_per_prompt
 from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
@@ -236,8 +245,12 @@ def _coil(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effect) -
     """Coils keep something to answer with: no move opens a valve beyond VALVE_HOLDS_PCT."""
     for i in view.places_of(knob):
         before, after = view.place(i, "valve_pct"), _valve_of(view, knob, changes, i)
-        if after > max(VALVE_HOLDS_PCT, before + 0.1):
+        if not after > before + 0.1:
+            continue
+        if after > VALVE_HOLDS_PCT:
             return f"valve {before:.0f} -> {after:.0f} %"
+        if (later := valve_ahead(view, i, after)) > VALVE_HOLDS_PCT:
+            return f"valve {before:.0f} -> {after:.0f} %, {later:.0f} before its lease ends{foreseen(view)}"
     return None
 
 
@@ -272,9 +285,25 @@ def _slow_prompts(
 ) -> str | None:
     limit_ms = view.case.layout.site.limits.latency_p95_max_ms
     after = view.number("latency_ms") + effect.latency_ms
-    if effect.latency_ms > 0 and not after <= LATENCY_SHARE * limit_ms:
+    if effect.latency_ms <= 0:
+        return None
+    if not after <= LATENCY_SHARE * limit_ms:
         return f"p95 -> {after:.0f} ms, limit {limit_ms:g}"
+    later = after + view.rise("prompts_ps")[0] * latency_per_prompt(view.belief)
+    if later > LATENCY_SHARE * limit_ms:
+        return f"p95 -> {after:.0f} ms, {later:.0f} before its lease ends, limit {limit_ms:g}{foreseen(view)}"
     return None
+
+
+def foreseen(view: View) -> str:
+    """What is expected to rise before a lease ends, by whom, for people; empty where nothing is."""
+    rising = [
+        f"{name} {view.number(name):.4g} -> {view.number(name) + up:.4g} ± {sigma:.2g} by {expected.by}"
+        for name, expected in view.ahead.items()
+        for up, sigma in [view.rise(name)]
+        if expected is not None and up > 0.0
+    ]
+    return f" (foreseen: {', '.join(rising)})" if rising else ""
 
 
 OBJECTIONS: tuple[tuple[str, Objection], ...] = (
@@ -319,6 +348,7 @@ def proposal(view: View, candidate: Candidate, cycle: str) -> Proposal:
         f"{what} in {knob.scope}: {first.old:g} -> {first.new:g}"
         f" {view.case.point(first.point).unit}, expected {effect.total_power_kw:+.2f}"
         f" ± {effect.total_power_sigma_kw:.2f} kW, inlet {effect.inlet_c:+.2f} K"
+        f"{foreseen(view)}"
     )
     expires_s = view.case.snapshot.now_s + view.case.layout.site.limits.lease_s
     return Proposal(f"slow:{cycle}:{knob.name}", "slow", knob.move, candidate.changes, reason,

@@ -252,3 +252,8 @@ def inlet_per_fan(belief: Belief, place: int) -> tuple[float, float]:
 def latency_per_batch(belief: Belief) -> float:
     """Milliseconds of worst p95 a millisecond of batching window, never below 0."""
     return max(float(belief.latency.mean[LATENCY.index("batch_ms")]), 0.0)
+
+
+def latency_per_prompt(belief: Belief) -> float:
+    """Milliseconds of worst p95 a prompt a second more, never below 0."""
+    return max(float(belief.latency.mean[LATENCY.index("prompts_ps")]), 0.0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from control.chart import Chart
 from control.estimate import Gaussian
+from control.foresight import Foresight
 from control.modes import Modes
 from control.monitor import MonitorState
 from control.sensors import Looked
@@ -110,6 +111,7 @@ class ControlState:
     incident_s: row -> since when the fast loop cools it; calm_s: since when work may come back
     (None: not yet). window: sums since the slow loop's last look, averages: (hall, places) at it.
     moved: knob -> its last move. bandit: kind of move -> what it saved beside its prediction. chart: what steers a hall of few kinds of setpoint.
+    foresight: past load and weather, and how well they were foreseen.
     """
 
     modes: Modes
@@ -139,6 +141,7 @@ class ControlState:
     averages: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     belief: Belief | None = None
     chart: Chart | None = None
+    foresight: Foresight | None = None
     moved: Mapping[str, Moved] = field(default_factory=dict)
     bandit: Mapping[str, Gaussian] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()  # points that are being written right now
