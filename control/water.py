@@ -19,7 +19,8 @@ F64 = NDArray[np.float64]
 
 QUANTITIES = (*AIR_KNOBS, "pump_rpm_pct")
 NEARLY_K = 0.25  # places whose rooms differ by less stand in the way together
-MATTERS_K = 1.0  # room beyond this is nobody's gain or loss: the water moves by half a kelvin at a time
+# Room beyond this is nobody's gain or loss: the water moves by half a kelvin at a time.
+MATTERS_K = 1.0
 
 
 @dataclass(frozen=True, slots=True)

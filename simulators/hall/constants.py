@@ -105,7 +105,9 @@ class Constants:
     chiller_plf_curve: float = _c(
         0.45, "AHRI 550/590 curves: about -10 % COP at full load and 25 %"
     )
-    chiller_start: float = _c(0.05, "EJ: the first one starts when called for this part of its load")
+    chiller_start: float = _c(
+        0.05, "EJ: the first one starts when called for this part of its load"
+    )
     chiller_stop: float = _c(0.01, "EJ: it stops at less than this part of it")
     chiller_stage_up: float = _c(0.92, "EJ: next chiller starts at this load of those running")
     chiller_stage_down: float = _c(0.72, "EJ: last one stops below this load of those that stay")
