@@ -20,6 +20,11 @@ from control.signals import AIR_KNOBS
 F64 = NDArray[np.float64]
 
 OPTIMISM = 1.0  # sigmas of doubt that count for a level
+PRUDENCE, PRUDENT = (
+    0.5,
+    0.01,
+)  # sigmas of doubt against the levels found, at most so much of the total:
+# what counts against a level where nothing may be tried
 CAUTION = 1.0  # sigmas of doubt that count as lost
 ALLOWANCE_H = 0.1  # of the total power: what a week may lose to learning, 0.06 %
 WRONG_H = 0.75  # how long it takes to see that a level is dear, and to leave it
@@ -48,25 +53,40 @@ def aimed(chart: Chart, total_kw: float, floor_kw: float, most: F64, least: F64)
     lately = float(kwh[when_s >= chart.at_s - WEEK_S].sum())
     bears_kw = max(ALLOWANCE_H * total_kw + lately, 0.0) / WRONG_H
     allowed = chart.explored_s <= EXPLORING_MOST * age_s + EXPLORING_FREE_S
-    return _chosen(chart, bears_kw, OPTIMISM if allowed else 0.0, floor_kw, most, least)
+    if allowed and (back := _looking_back(chart, most, least)) is not None:
+        return back
+    return _chosen(chart, total_kw, bears_kw, OPTIMISM if allowed else 0.0, floor_kw, most, least)  # fmt: skip
 
 
-def _chosen(chart: Chart, bears_kw: float, optimism: float, floor_kw: float, most: F64, least: F64) -> Chart:  # fmt: skip
+def _looking_back(chart: Chart, most: F64, least: F64) -> Chart | None:
+    """At the levels found, where a saving is not sure and they were not seen for long; else None."""
+    found, sigma = effect_kw(chart, chart.baseline, np.clip(chart.target, least, most)[None])
+    if found[0] + SURE * sigma[0] <= 0.0 or not _not_seen_lately(chart):
+        return None
+    back = np.clip(chart.baseline, least, most)
+    return replace(chart, target=back, aimed_s=chart.at_s, exploring=True)
+
+
+def _chosen(chart: Chart, total_kw: float, bears_kw: float, optimism: float, floor_kw: float, most: F64, least: F64) -> Chart:  # fmt: skip
     within = np.clip(chart.target, least, most)
     found, sigma = effect_kw(chart, chart.baseline, within[None])
     stays = bool(found[0] + CAUTION * sigma[0] <= bears_kw)
     if stays and _under_way(chart, optimism):
         return replace(chart, target=within)
-    if optimism and found[0] + SURE * sigma[0] > 0.0 and _not_seen_lately(chart):
-        back = np.clip(chart.baseline, least, most)
-        return replace(chart, target=back, aimed_s=chart.at_s, exploring=True)
     low, high = _tried(chart)
     low, high = np.maximum(low, least) - 1e-9, np.minimum(high, most) + 1e-9
     fit = [
         c for c in chart.weighed if _affordable(c, bears_kw) and _within(chart, c, low, high, most)
     ]
-    best = min(fit, key=lambda c: c.kw - optimism * c.sigma_kw, default=None)
-    if best is None or (stays and best.kw - optimism * best.sigma_kw >= -floor_kw):
+    here_kw = min(PRUDENCE * float(sigma[0]), PRUDENT * total_kw)
+
+    def worth(c: Choice) -> float:
+        # Where nothing may be tried, what is not borne out against the levels found is left.
+        doubt_kw = min(PRUDENCE * c.found_sigma_kw, PRUDENT * total_kw) - here_kw
+        return c.kw - optimism * c.sigma_kw if optimism else c.kw + doubt_kw
+
+    best = min(fit, key=worth, default=None)
+    if best is None or (stays and worth(best) >= -floor_kw):
         return replace(chart, target=within, exploring=False)
     exploring = best.kw > min(0.0, *(c.kw for c in fit)) + floor_kw
     target = np.clip(best.levels, least, most) if best.with_air is None else best.levels
@@ -166,7 +186,6 @@ def _under_way(chart: Chart, optimism: float) -> bool:
         return False
     if not away:
         kw, sigma_kw = effect_kw(chart, chart.baseline, chart.target[None])
-        seen = chart.response.seen if chart.response is not None else chart.seen
-        return bool(seen.rough[-1] > SETTLED and kw[0] < sigma_kw[0])
+        return bool(chart.seen.rough[-1] > SETTLED and kw[0] < sigma_kw[0])
     kw, sigma_kw = effect_kw(chart, chart.settled, chart.target[None])
     return bool(kw[0] - optimism * sigma_kw[0] < 0.0)

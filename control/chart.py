@@ -21,6 +21,7 @@ F64 = NDArray[np.float64]
 
 BLOCK_S = 900.0
 LAG_S = 900.0  # air, slab and steel follow a setpoint in about this; water too
+SLAB_S = 8 * 3600.0  # what is heavy
 UNSETTLED = 0.03  # of a family's range: a level this far from where it has settled is rough by 1
 FIRST_CHOICE = 4  # blocks: before, the sizes of things are what they usually are
 SURPRISE, SURPRISE_S = 0.1, 300.0  # of the mean: a change by this ends a block early, after so long
@@ -56,6 +57,7 @@ class Sums:
     kw: F64  # (2,): sum over time of what is steered and of the rest
     kw_s: F64  # (2,): the seconds they were known
     levels: F64
+    slab: F64
     off: float
     around: F64
     around_s: F64
@@ -90,6 +92,8 @@ class Chart:
     at_s: float
     baseline: F64
     settled: F64
+    slab: F64
+    asked: F64
     target: F64
     sums: Sums
     seen: Seen
@@ -116,13 +120,13 @@ def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) 
     f = len(families)
     none = np.zeros(0)
     levels_seen = np.zeros((0, f))
-    seen = Seen(none, none, none, none, levels_seen, np.zeros((0, len(AROUND))), levels_seen, none)
-    return Chart(families, now_s, now_s, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)), np.full(len(HALL), np.nan))  # fmt: skip
+    seen = Seen(none, none, none, none, levels_seen, np.zeros((0, len(AROUND))), levels_seen, none, np.zeros((0, f, 3)))  # fmt: skip
+    return Chart(families, now_s, now_s, levels, levels, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)), np.full(len(HALL), np.nan))  # fmt: skip
 
 
 def _empty(f: int) -> Sums:
     n = len(AROUND)
-    return Sums(0.0, np.zeros(2), np.zeros(2), np.zeros(f), 0.0, np.zeros(n), np.zeros(n), np.zeros(f), np.zeros(f))  # fmt: skip
+    return Sums(0.0, np.zeros(2), np.zeros(2), np.zeros(f), np.zeros(f), 0.0, np.zeros(n), np.zeros(n), np.zeros(f), np.zeros(f))  # fmt: skip
 
 
 def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: float) -> Chart:
@@ -132,6 +136,7 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     if dt_s <= 0 or np.isnan(levels).any():
         return chart
     followed = chart.settled + (1.0 - np.exp(-dt_s / LAG_S)) * (levels - chart.settled)
+    slab = chart.slab + (1.0 - np.exp(-dt_s / SLAB_S)) * (levels - chart.slab)
     middle = (chart.settled + followed) / 2.0
     spans = np.array([f.span for f in chart.families])
     off = float((np.abs(levels - middle) / spans).max()) / UNSETTLED
@@ -139,7 +144,7 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     kw, around = _powers(hall, usual), _around(hall, now_s)
     s, known = chart.sums, ~np.isnan(around)
     sums = Sums(s.s + dt_s, s.kw + dt_s * np.nan_to_num(kw), s.kw_s + dt_s * ~np.isnan(kw),
-                s.levels + dt_s * middle, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
+                s.levels + dt_s * middle, s.slab + dt_s * (chart.slab + slab) / 2.0, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
                 s.around_s + dt_s * known, s.asked + dt_s * levels, s.asked_squared + dt_s * levels**2)  # fmt: skip
     # Where air was lowered, inlets are still to follow: that is no rise over it.
     steered = np.array([f.quantity in AIR_KNOBS for f in chart.families])
@@ -149,9 +154,11 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     over_k = float(np.fmax.reduce(over, initial=-np.inf))
     chart = replace(chart, over_k=over_k if np.isfinite(over_k) else chart.over_k)
     chart = _flickered(chart, over, off)
-    chart = replace(chart, at_s=now_s, settled=followed, sums=sums, peaks=peaks, usual=usual)
-    chart = replace(chart, rest=_rest(chart, hall, float(kw[1]), dt_s))
-    return _closed(chart) if sums.s >= BLOCK_S - 1.0 or _surprised(chart, kw[0]) else chart
+    chart = replace(
+        chart, at_s=now_s, settled=followed, slab=slab, sums=sums, peaks=peaks, usual=usual
+    )
+    chart = replace(chart, rest=_rest(chart, hall, float(kw[1]), levels, dt_s))
+    return _closed(chart, levels) if sums.s >= BLOCK_S - 1.0 or _surprised(chart, kw[0]) else chart
 
 
 def _surprised(chart: Chart, kw: float) -> bool:
@@ -221,9 +228,9 @@ def rise_k(chart: Chart, places: F64, air: F64) -> F64:
     return likely
 
 
-def _rest(chart: Chart, hall: F64, kw: float, dt_s: float) -> Rest | None:
+def _rest(chart: Chart, hall: F64, kw: float, levels: F64, dt_s: float) -> Rest | None:
     if chart.rest is not None:
-        return rest.learned(chart.rest, kw, chart.settled, dt_s)
+        return rest.learned(chart.rest, kw, chart.settled, levels, dt_s)
     kinds = [f.quantity for f in chart.families]
     air = np.array([k in AIR_KNOBS for k in kinds])
     inlet_c = float(hall[HALL.index("inlet_c")])
@@ -232,25 +239,26 @@ def _rest(chart: Chart, hall: F64, kw: float, dt_s: float) -> Rest | None:
     return rest.begun(kw, inlet_c, air_c, chart.settled, air, fans)
 
 
-def _closed(chart: Chart) -> Chart:
+def _closed(chart: Chart, levels: F64) -> Chart:
     """A block has ended: remember it, learn."""
-    s, f = chart.sums, len(chart.families)
-    chart = replace(chart, sums=_empty(f))
+    s, f, went = chart.sums, len(chart.families), levels - chart.asked
+    chart = replace(chart, sums=_empty(f), asked=levels)
     if s.kw_s[0] < s.s / 3.0:
         return chart
     with np.errstate(invalid="ignore"):
         around = np.where(s.around_s > 0, s.around / s.around_s, np.nan)
     if len(chart.seen):
         around = np.where(np.isnan(around), chart.seen.around[-1], around)
-    seen = _with(chart, chart.at_s - s.s / 2.0, s, around)
+    seen = _with(chart, chart.at_s - s.s / 2.0, s, around, went)
     chart = replace(
         chart, seen=_thinned(seen, chart.families), blocks=chart.blocks + 1, block_s=s.s
     )
     return replace(_fitted(chart), fresh=True)
 
 
-def _with(chart: Chart, at_s: float, s: Sums, around: F64) -> Seen:
+def _with(chart: Chart, at_s: float, s: Sums, around: F64, went: F64) -> Seen:
     seen, asked = chart.seen, s.asked / s.s
+    behind = [went * BLOCK_S / s.s, asked - s.levels / s.s, asked - s.slab / s.s]
     spans = np.array([f.span for f in chart.families])
     moved = np.sqrt(np.maximum(s.asked_squared / s.s - asked**2, 0.0)) / spans
     return Seen(
@@ -258,6 +266,7 @@ def _with(chart: Chart, at_s: float, s: Sums, around: F64) -> Seen:
         np.r_[seen.kw, s.kw[0] / s.kw_s[0]], np.vstack([seen.levels, s.levels / s.s]),
         np.vstack([seen.around, around]), np.vstack([seen.asked, asked]),
         np.r_[seen.hasty, float(moved.max()) / UNSETTLED],
+        np.concatenate([seen.behind, np.stack(behind, axis=1)[None]]),
     )  # fmt: skip
 
 
@@ -274,12 +283,21 @@ def _thinned(seen: Seen, families: tuple[Family, ...]) -> Seen:
     together = seen.weight[old][1:] + seen.weight[old][:-1]
     i = int(np.argmin((np.diff(axes, axis=0) ** 2).sum(axis=1) + 0.02 * together))
     share = seen.weight[i : i + 2] / together[i]
-    parts = (seen.at_s, seen.rough, seen.kw, seen.levels, seen.around, seen.asked, seen.hasty)
-    at_s, rough, kw, levels, around, asked, hasty = (
+    parts = (
+        seen.at_s,
+        seen.rough,
+        seen.kw,
+        seen.levels,
+        seen.around,
+        seen.asked,
+        seen.hasty,
+        seen.behind,
+    )
+    at_s, rough, kw, levels, around, asked, hasty, behind = (
         np.concatenate([p[:i], (np.tensordot(share, p[i : i + 2], 1))[None], p[i + 2 :]]) for p in parts
     )  # fmt: skip
     weight = np.r_[seen.weight[:i], together[i], seen.weight[i + 2 :]]
-    return Seen(at_s, weight, rough, kw, levels, around, asked, hasty)
+    return Seen(at_s, weight, rough, kw, levels, around, asked, hasty, behind)
 
 
 def _relative(seen: Seen) -> F64:

@@ -30,8 +30,15 @@ AGE_S = 10 * 86_400.0  # what setpoints did is worth less after so long: seasons
 AROUND = ("outdoor_c", "wet_c", "load", "cos", "sin")  # load: over its mean; the day's clock
 
 # Sizes of the parts as shares of the mean, to be chosen from by likelihood.
-_SIZES = {"alone": (0.1, 0.2, 0.6), "acts": (0.01, 0.05, 0.2, 0.6), "drift": (0.01, 0.03, 0.15)}
+_SIZES = {
+    "alone": (0.03, 0.1, 0.2, 0.6),
+    "acts": (0.01, 0.05, 0.2, 0.6),
+    "drift": (0.01, 0.03, 0.15),
+}
 _WEATHER, _LINEAR = 0.3, 0.3
+# What air and masses give back or take in while they follow a step, of the mean a kelvin: of the step
+# itself a block, of what lags by a quarter of an hour, of what is heavy. It is no effect of levels, and is over when they stand.
+_STORED = (0.15, 0.15, 0.03)
 NOISE = (0.003, 0.3)  # of the mean, at least and at most
 TURN = 10.0  # log-likelihood: what it takes to believe that power follows otherwise than thought
 AT_REST, SAME, PAIRS_LEAST, PAIR_S = 0.3, 0.1, 4, 7200.0
@@ -59,7 +66,7 @@ class Seen:
     (n, f): levels as they were set. What power follows is for a fit to say.
 
     weight: how many blocks a row stands for; rough, hasty (n,): how unsettled levels, and asked, were
-    (0: at rest).
+    (0: at rest). behind (n, f, 3): how far asked went in a block, and how far what lags is behind it.
     """
 
     at_s: F64
@@ -70,6 +77,7 @@ class Seen:
     around: F64
     asked: F64
     hasty: F64
+    behind: F64
 
     def at_once(self) -> "Seen":
         """The same, if power follows what is set at once."""
@@ -172,7 +180,8 @@ def _searched(degrees: NDArray[np.bool_], seen: Seen, kernel: Kernel) -> Respons
 def _noise(seen: Seen) -> float:
     """By how much averages differ from the last, setpoints at rest: never to be told by a fit, that
     would take a ledge for noise. A share of the mean."""
-    rest = np.maximum(seen.hasty, seen.rough) < AT_REST
+    moving = np.abs(seen.behind[:, :, :2]).max(axis=(1, 2), initial=0.0) > SAME
+    rest = (np.maximum(seen.hasty, seen.rough) < AT_REST) & ~moving
     same = np.abs(np.diff(seen.levels, axis=0)).max(axis=1, initial=0.0) < SAME
     pairs = rest[1:] & rest[:-1] & same & (np.diff(seen.at_s) < PAIR_S)
     if pairs.sum() < PAIRS_LEAST:
@@ -190,7 +199,9 @@ def _bare(degrees: NDArray[np.bool_], seen: Seen) -> tuple[Parts, tuple[Acts, F6
     """Columns, and the covariances that the sizes scale: acts, drift, and what is always there."""
     parts = _columns(degrees, seen.levels, seen.around)
     drift = np.exp(-np.abs(seen.at_s[:, None] - seen.at_s[None]) / SLOW_S)
+    stored = (seen.behind[:, degrees] * np.array(_STORED)).reshape(len(seen), -1)
     always = _WEATHER**2 * _near(parts[1], parts[1]) + _LINEAR**2 * parts[2] @ parts[2].T
+    always += stored @ stored.T
     return parts, (_acts(parts, parts, seen.at_s, seen.at_s), drift, always)
 
 

@@ -73,7 +73,7 @@ def seen_on(kw: Any, levels: Any) -> Seen:
     n = len(levels)
     around = np.tile([20.0, 14.0, 1.0, np.nan, np.nan], (n, 1))
     at, rest = np.array(levels, float)[:, None], np.zeros(n)
-    return Seen(900.0 * np.arange(n, dtype=np.float64), np.ones(n), rest, np.array(kw, float), at, around, at, rest)  # fmt: skip
+    return Seen(900.0 * np.arange(n, dtype=np.float64), np.ones(n), rest, np.array(kw, float), at, around, at, rest, np.zeros((n, 1, 3)))  # fmt: skip
 
 
 def test_a_ledge_is_seen_where_a_slope_would_point_away_from_it() -> None:
@@ -129,3 +129,19 @@ def test_wet_bulb_against_psychrometric_tables() -> None:
     """ASHRAE Handbook, Fundamentals: 30 degC and 50 % are 22.0 degC wet; 10 degC and 80 % are 8.2."""
     assert wet_bulb_c(30.0, 50.0) == pytest.approx(22.0, abs=0.5)
     assert wet_bulb_c(10.0, 80.0) == pytest.approx(8.2, abs=0.5)
+
+
+def test_what_masses_give_back_after_a_step_is_no_saving() -> None:
+    """A step up by 2 K, then 2 K back: cooling falls by a fifth while air follows, and is as before."""
+    asked = np.repeat([18.0, 20.0, 18.0, 20.0, 18.0, 20.0], 6)
+    left = np.tile([1.0, 0.4, 0.15, 0.05, 0.0, 0.0], 6) * np.repeat(
+        [0.0, 2.0, -2.0, 2.0, -2.0, 2.0], 6
+    )
+    seen = seen_on(50.0 - 5.0 * left, asked - left)
+    seen = replace(seen, asked=asked[:, None], rough=np.abs(left) / 0.4)
+    told = replace(seen, behind=np.stack([0.0 * left, left, left], axis=1)[:, None])
+    around = np.array([20.0, 14.0, 1.0, np.nan, np.nan])
+    at = np.array([True]), np.array([[20.0]]), np.array([18.0]), around
+    off_kw = [abs(float(chosen(at[0], s, Kernel()).effects(*at[1:])[0][0])) for s in (seen, told)]
+    assert off_kw[1] < 0.5
+    assert off_kw[1] < off_kw[0]
