@@ -80,8 +80,11 @@ class View:
 
 def ends(changes: tuple[Change, ...]) -> tuple[float, float]:
     """Mean old and new value of a change."""
-    old = sum(c.old if c.old is not None else c.new for c in changes) / len(changes)
-    return old, sum(c.new for c in changes) / len(changes)
+    old = new = 0.0
+    for c in changes:  # asked for many times a candidate
+        new += c.new
+        old += c.new if c.old is None else c.old
+    return old / len(changes), new / len(changes)
 
 
 def _mean(values: list[float], otherwise: float) -> float:

@@ -89,8 +89,8 @@ def candidates(view: View, knobs: tuple[Knob, ...]) -> list[Candidate]:
 
 def _of_knob(view: View, knob: Knob) -> list[Candidate]:
     found = []
-    for size in MOVES[knob.move].sizes:
-        changes = shifted(knob, view.case.snapshot, size)
+    steps = (shifted(knob, view.case.snapshot, size) for size in MOVES[knob.move].sizes)
+    for changes in dict.fromkeys(steps):  # what envelope and step cut short is one move, not two
         if changes:
             effect = effect_of(view, knob, changes)
             against = _against(view, knob, changes, effect)
