@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from agent.store import Store
+from config.addresses import NamedAddress
+from config.quantities import QUANTITIES
 from config.schema import LimitsSection
-from config.site import Device, Interlock, Site, Unit
+from config.site import Device, Interlock, Point, Site, Unit
 from control.guardrails import Case, judge, objections, towards_risk
 from control.layout import Layout
 from control.modes import Modes
@@ -56,7 +58,7 @@ class At:
     def case(self) -> Case:
         layout = Layout(self.site)
         store = Store(layout)
-        said = {k: self.values.get(k, USUAL[p.quantity]) for k, p in self.site.points.items()}
+        said = {k: self.values.get(k, USUAL.get(p.quantity)) for k, p in self.site.points.items()}
         store.update(Reading(k, v, NOW_S, Quality.GOOD) for k, v in said.items() if v is not None)
         memory = ControlState(**{"modes": CLOSED, "trips": CALM, **self.state})
         return Case(store.snapshot(NOW_S), memory, layout, self.tau)
@@ -168,6 +170,15 @@ def bounds(key: str, **more: Any) -> Site:
         for d in SITE.devices
     )  # fmt: skip
     return replace(SITE, devices=devices)
+
+
+def coiled() -> Site:
+    """The site with a unit whose supply air and valve are read."""
+    seen = tuple(
+        Point(f"coil/{q}", "coil", q, q, QUANTITIES[q].unit, NamedAddress(q), "crac-a1", row="A")
+        for q in ("supply_air_c", "valve_pct")
+    )
+    return replace(SITE, devices=(*SITE.devices, Device(id="coil", protocol="snmp", points=seen)))
 
 
 def rounding() -> Site:
@@ -293,6 +304,8 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
         At(state={**finding(A=found("A", ema=7.3, heat=0.5)), "incident_s": {"A": NOW_S}}, tau=8.0)),
     "work to what is odd": ("deviation", "row A: D(x) 7.30 near", move(SHARE_A, 60.0),
         At(state=finding(A=found("A", ema=7.3, heat=0.1)), tau=8.0)),
+    "deviation, with cooling in hand": ("deviation", "row A: D(x) 7.30 near", move(),
+        At({"coil/supply_air_c": 22.0, "coil/valve_pct": 60.0}, finding(A=found("A", ema=7.3)), coiled(), 8.0)),
     "deviation unknown": ("deviation", "row A: the monitor does not know", move(),
         At(state=finding(A=found("A", "unknown")), tau=8.0)),
     "deviation not looked at": ("deviation", "does not know", move(), At(state=finding(), tau=8.0)),
@@ -370,6 +383,8 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
     "a row in a hall far from usual": (move(),
         At(state=finding(A=found("A"), hall=found("hall", ema=9.0)), tau=8.0)),
     "a little warm, far from usual": (move(), At(state=finding(A=found("A", ema=9.0, heat=0.99)), tau=8.0)),
+    "no warmer than the air is anyway": (move(),
+        At({"coil/supply_air_c": 22.0, "coil/valve_pct": 100.0}, finding(A=found("A", ema=9.0)), coiled(), 8.0)),
     "the end of an incident": (move(),
         At(state={**finding(A=found("A", ema=9.0, heat=0.49)), "incident_s": {"A": NOW_S}}, tau=8.0)),
     "work, too cold": (move(SHARE_A, 60.0), At(state=finding(A=found("A", ema=9.0, heat=0.0)), tau=8.0)),
