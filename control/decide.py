@@ -8,6 +8,7 @@ No clock, no I/O, no chance but the state's seed. The executor carries out what 
 outcomes to `control.leases`.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from control import (
@@ -26,7 +27,7 @@ from control import (
 )
 from control import monitor as monitoring
 from control.features import read_inlets
-from control.guardrails import Case, judge, objections
+from control.guardrails import WARM, Case, judge, objections
 from control.heartbeat import beats
 from control.layout import Layout
 from control.monitor import Monitor
@@ -38,7 +39,7 @@ from control.slow_chart import Steered
 from control.slow_loop import Candidate
 from control.state import NEVER, ControlState
 from control.state import replace as but
-from control.types import Ending, Lease, Permit, Proposal, Snapshot, Verdict
+from control.types import Ending, Finding, Lease, Permit, Proposal, Snapshot, Verdict
 from control.verify import Judgement
 
 THERMAL = frozenset({"inlet_c", "outlet_c", "delta_t", "fan_rpm_pct"})
@@ -111,12 +112,22 @@ def observe(setting: Setting, snapshot: Snapshot, state: ControlState) -> Contro
     scored = believed(looked, snapshot)
     tags = interlocks.under_maintenance(setting.layout.site, snapshot, trips)
     after, findings = monitoring.tick(setting.monitor, setting.layout, scored, before, tags)
-    aftercare = {row: t for row, t in state.aftercare.items() if t > snapshot.now_s}
-    for row in setting.layout.rows:
-        finding = findings[f"row:{row}"]
-        if finding.state == "persistent" and THERMAL & set(finding.top[:1]):
-            aftercare[row] = snapshot.now_s + slow_loop.AFTERCARE_S
+    aftercare = cared_for(state.aftercare, findings, setting.layout.rows, snapshot.now_s)
     return but(state, monitor=after, findings=findings, aftercare=aftercare)
+
+
+def cared_for(
+    before: Mapping[str, float], findings: Mapping[str, Finding], rows: Iterable[str], now_s: float
+) -> dict[str, float]:
+    """Row -> until when its work and pumps are left alone: rows that run persistently too hot, or did
+    lately. One that is merely unlike what was trained is no reason."""
+    until_s = {row: t for row, t in before.items() if t > now_s}
+    for row in rows:
+        finding = findings[f"row:{row}"]
+        hot = finding.heat >= WARM and THERMAL & set(finding.top[:1])
+        if finding.state == "persistent" and hot:
+            until_s[row] = now_s + slow_loop.AFTERCARE_S
+    return until_s
 
 
 def fast(setting: Setting, snapshot: Snapshot, state: ControlState, cycle: str) -> Decision:
