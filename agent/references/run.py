@@ -4,6 +4,7 @@ The sums are the rehearsal's own (agent/tally.py), so a reference and the agent 
 alike. Runs go to a cache on disk by everything they depend on; a damaged entry is run again.
 """
 
+import ast
 import hashlib
 import importlib
 import json
@@ -204,7 +205,8 @@ class Cache:
 
 
 def _code(plant: str) -> str:
-    """A hash of the source a run depends on: the plant's package, and ours around it.
+    """A hash of the source a run depends on, not of how it is laid out: the plant's package, and ours
+    around it.
 
     A plant's module may add what lies outside its code: a function fingerprint() -> str.
     """
@@ -224,7 +226,7 @@ def _code(plant: str) -> str:
     if callable(fingerprint):
         digest.update(str(fingerprint()).encode())
     for file in files:
-        digest.update(file.read_bytes())
+        digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
     return digest.hexdigest()
 
 
