@@ -9,12 +9,14 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent import lean
+from agent.boosting import DAY_S, renew
 from agent.clock import WallClock
 from agent.core import Agent
 from agent.health import PERIOD_S, Health
@@ -109,6 +111,7 @@ class Running:
             Job("fast", loops.fast_s, self._fast),
             Job("slow", loops.slow_s, self.agent.slow),
             *self.records.jobs(),
+            Job("forecasts", DAY_S, partial(renew, self.agent)),
             Job("health", PERIOD_S, self.health.run),
         ]
 

@@ -1,11 +1,11 @@
 """How far the forecasters are off on real load and weather, and on the bundled hall's prompts.
 
-    .venv/bin/python benchmarks/forecast.py [--hall-days 21] [--json FILE]
+    .venv/bin/python benchmarks/forecast.py [--hall-days 21] [--learn-days 7] [--json FILE]
 
 Mean absolute errors on the last third of each series: every forecast sees the 14 days before it and
 nothing later. The load of ../shared/traces and the weather of ../shared/plants are hourly and taken so
 (a line between two hours would tell the first what the second will be): they say nothing of 10 min. The
-hall's prompts are simulated, in the agent's steps. The LLM traces last an hour, too short for any of this.
+hall's prompts are simulated, in the agent's steps. Trees are learned once a week (the agent: once a day). The LLM traces last an hour, too short for any of this.
 """
 
 import argparse
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from control.forecast import DAY_S, FORECASTERS, History
-from control.foresight import KEPT, STEP_S
+from agent.boosting import boost
+from control.forecast import DAY_S, FORECASTERS, History, boosted
+from control.foresight import KEPT, NAMES, STEP_S
 from simulators.hall import Hall
 
 F64 = NDArray[np.float64]
@@ -52,15 +53,19 @@ def prompts(scenario: str, days: float) -> F64:
     return seen.mean(axis=1)
 
 
-def errors(values: F64, step_s: float) -> dict[str, dict[str, float]]:
+def errors(values: F64, step_s: float, learn_s: float) -> dict[str, dict[str, float]]:
     """Mean absolute error by forecaster and time ahead, over the last third."""
     ahead = {name: round(s / step_s) for name, s in AHEAD_S.items() if s >= step_s}
     most, kept = max(ahead.values()), round(KEPT * STEP_S / step_s)
-    found: dict[str, list[F64]] = {name: [] for name in FORECASTERS}
-    for i in range(len(values) * 2 // 3, len(values) - most):
+    found: dict[str, list[F64]] = {name: [] for name in NAMES}
+    first, trees = len(values) * 2 // 3, None
+    for i in range(first, len(values) - most):
         past = History(values[max(i + 1 - kept, 0) : i + 1], step_s, i * step_s)
-        for name, forecaster in FORECASTERS.items():
-            found[name].append(np.abs(forecaster(past, most) - values[i + 1 : i + 1 + most]))
+        if (i - first) % round(learn_s / step_s) == 0:
+            trees = boost(past, most)
+        told = [*(f(past, most) for f in FORECASTERS.values()), boosted(trees, past, most)]
+        for name, expected in zip(NAMES, told, strict=True):
+            found[name].append(np.abs(expected - values[i + 1 : i + 1 + most]))
     return {
         name: {k: float(np.mean([e[h - 1] for e in rows])) for k, h in ahead.items()}
         for name, rows in found.items()
@@ -71,6 +76,7 @@ def main() -> int:
     """Run it; exit 1 where no forecaster is as good an hour ahead as that nothing changes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hall-days", type=float, default=21.0, help="0: without the hall")
+    parser.add_argument("--learn-days", type=float, default=7.0, help="between two learnings of trees")  # fmt: skip
     parser.add_argument("--json", type=Path, help="also write the figures here")
     asked = parser.parse_args()
     real = {p.stem: load(p) for p in sorted((SHARED / "traces").glob("*CPU*.csv"))}
@@ -82,7 +88,7 @@ def main() -> int:
         series |= {f"hall, {s}": (prompts(s, asked.hall_days), STEP_S) for s in ("default", "bursty")}  # fmt: skip
     made = {}
     for name, (values, step_s) in series.items():
-        made[name] = errors(values, step_s)
+        made[name] = errors(values, step_s, asked.learn_days * DAY_S)
         for forecaster, off in made[name].items():
             row = "".join(f"{k:>8s} {v:7.3f}" for k, v in off.items())
             print(f"{name:36s} {forecaster:12s}{row}", flush=True)

@@ -1,7 +1,7 @@
 """What comes of a regular series of the past: functions of one shape, any of which may be the best.
 
 `Forecaster`: a history and how many steps ahead in, the expected value at each of those steps out, or
-all NaN where it can't say yet. Here are persistence, the day before and a ridge regression; what keeps
+all NaN where it can't say yet. Here are persistence, the day before, a ridge regression and boosted trees; what keeps
 histories and chooses by past errors is control/foresight.py. Knows no clock and decides nothing.
 """
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from control.trees import Trees
 
 F64 = NDArray[np.float64]
 
@@ -75,7 +77,7 @@ def ridge(past: History, ahead: int) -> F64:
     seen = len(past.values) - ahead
     if seen < ROWS_LEAST or not np.isfinite(past.values[-1]):
         return np.full(ahead, np.nan)
-    x = _told(past)
+    x = told(past)
     x = x[:, np.isfinite(x[-1])]  # by what is known now
     later = np.lib.stride_tricks.sliding_window_view(past.values[1:], ahead)
     y = later - past.values[:seen, None]
@@ -94,8 +96,18 @@ def ridge(past: History, ahead: int) -> F64:
     return expected
 
 
-def _told(past: History) -> F64:
-    """What the regression is told at each step, (n, k): how far the value is from those before, how it
+def boosted(trees: Trees | None, past: History, ahead: int) -> F64:
+    """How trees that were learned from this history some time ago say that it goes on, (ahead,)."""
+    x = told(past)[-1:] if trees is not None and len(past.values) else np.zeros((0, 0))
+    if trees is None or x.shape != (1, trees.inputs - 1) or not np.isfinite(x).all():
+        return np.full(ahead, np.nan)
+    steps = np.arange(1.0, ahead + 1)[:, None]
+    expected: F64 = past.values[-1] + trees.predict(np.hstack([np.repeat(x, ahead, axis=0), steps]))
+    return expected
+
+
+def told(past: History) -> F64:
+    """What a regression is told at each step, (n, k): how far the value is from those before, how it
     stands, how it went on the day before, and the time of day. The day before only once there are two."""
     v, n = past.values, len(past.values)
     columns = [v - _before(v, past.steps(lag_s)) for lag_s in LAGS_S]

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from control.forecast import FORECASTERS, History
+from control.forecast import FORECASTERS, History, boosted
+from control.trees import Trees
 
 F64 = NDArray[np.float64]
 
 SERIES: tuple[str, ...] = ("it_kw", "prompts_ps", "outdoor_c")  # of signals.HALL
+NAMES = (*FORECASTERS, "boosted")
 STEP_S = 600.0
 AHEAD = 6  # steps; most moves have settled and their lease has ended by then
 KEPT = 14 * 144
@@ -30,7 +32,8 @@ ABSURD = 1e9  # no load and no temperature is this large
 class Foresight:
     """s series, f forecasters, h = AHEAD. step: the number of the one that is open, of its clock;
     total, count (s,): its sums; values (s, up to KEPT): those before, NaN unknown; made (s, f, h, h):
-    what was expected i steps ago of the step k + 1 after; errors (s, f, h, JUDGED), the last at the end."""
+    what was expected i steps ago of the step k + 1 after; errors (s, f, h, JUDGED), the last at the end;
+    boosted: by series the trees that were learned last, if any."""
 
     step: int
     total: F64
@@ -38,6 +41,7 @@ class Foresight:
     values: F64
     made: F64
     errors: F64
+    boosted: tuple[Trees | None, ...] = (None,) * len(SERIES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,7 @@ class Outlook:
 
 def begin(now_s: float) -> Foresight:
     """Nothing measured yet."""
-    s, f = len(SERIES), len(FORECASTERS)
+    s, f = len(SERIES), len(NAMES)
     return Foresight(int(now_s // STEP_S), np.zeros(s), np.zeros(s), np.full((s, 0), np.nan),
                      np.full((s, f, AHEAD, AHEAD), np.nan), np.full((s, f, AHEAD, JUDGED), np.nan))  # fmt: skip
 
@@ -87,14 +91,14 @@ def outlook(foresight: Foresight | None, name: str) -> Outlook | None:
         return None
     i = SERIES.index(name)
     best = _least_wrong(foresight.errors[i])
-    names, made = list(FORECASTERS), foresight.made[i, :, 0]
+    made = foresight.made[i, :, 0]
     if not np.isfinite(made[best]).all():
         best = 0  # persistence
     off = foresight.errors[i, best]
     known = np.isfinite(off).sum(axis=1)
     if not np.isfinite(made[best]).all() or (known < ENOUGH).any():
         return None
-    return Outlook(names[best], made[best], np.sqrt(np.nanmean(off**2, axis=1)))
+    return Outlook(NAMES[best], made[best], np.sqrt(np.nanmean(off**2, axis=1)))
 
 
 def _least_wrong(errors: F64) -> int:
@@ -118,12 +122,13 @@ def _closed(old: Foresight, step: int) -> Foresight:
     h = np.arange(AHEAD)
     off = mean[:, None, None] - old.made[:, :, h, h]
     errors = np.concatenate([old.errors[..., 1:], off[..., None]], axis=-1)
-    said = np.array([_said(History(v, STEP_S, (old.step + 1) * STEP_S)) for v in values])
+    end_s = (old.step + 1) * STEP_S
+    said = np.array([_said(History(v, STEP_S, end_s), t) for v, t in zip(values, old.boosted, strict=True)])  # fmt: skip
     silent = np.full((*said.shape[:2], min(missed, AHEAD), AHEAD), np.nan)
     made = np.concatenate([silent, said[:, :, None], old.made], axis=2)[:, :, :AHEAD]
     values = np.concatenate([values, np.full((len(SERIES), missed), np.nan)], axis=1)[:, -KEPT:]
     nothing = np.zeros(len(SERIES))
-    return Foresight(step, nothing, nothing, values, made, errors)
+    return Foresight(step, nothing, nothing, values, made, errors, old.boosted)
 
 
 def _bridged(values: F64, value: float) -> F64:
@@ -137,6 +142,6 @@ def _bridged(values: F64, value: float) -> F64:
     return out
 
 
-def _said(past: History) -> F64:
+def _said(past: History, trees: Trees | None) -> F64:
     """What each forecaster expects, (f, AHEAD); NaN where it can't say."""
-    return np.array([forecaster(past, AHEAD) for forecaster in FORECASTERS.values()])
+    return np.array([*(f(past, AHEAD) for f in FORECASTERS.values()), boosted(trees, past, AHEAD)])

@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from control import foresight, slow_loop
-from control.forecast import DAY_S, FORECASTERS, Forecaster, History, ridge, seasonal
+from control.forecast import (
+    DAY_S,
+    FORECASTERS,
+    Forecaster,
+    History,
+    boosted,
+    ridge,
+    seasonal,
+)
 from control.foresight import AHEAD, ENOUGH, KEPT, STEP_S, Foresight, Outlook
 from control.moves import Knob
 from control.signals import PLACE
+from control.trees import Trees
 from control.types import Change, Effect
 from tests.control.hall import view
 
@@ -153,6 +162,42 @@ def test_a_clock_that_jumps_begins_anew_and_one_that_is_nudged_does_not() -> Non
     for set_s, kept in ((-900.0, True), (-DAY_S, False), (DAY_S, True), (3e8, False)):
         after = foresight.seen(state, np.full(3, 100.0), here_s + set_s)
         assert (after.values.shape[1] >= 3 * DAY) == kept, set_s
+
+
+# One tree: input 1 at most 0.5 -> -2, else +3.
+STUMP = {"inputs": 2, "base": 1.0, "feature": [[1, 0, 0]], "threshold": [[0.5, 0.0, 0.0]],
+         "left": [[1, 1, 2]], "right": [[2, 1, 2]], "value": [[0.0, -2.0, 3.0]]}  # fmt: skip
+
+
+def test_trees_tell_what_their_leaves_say_and_survive_their_file() -> None:
+    trees = Trees.from_dict(STUMP)
+    x = np.array([[9.0, 0.5], [9.0, 0.6], [-9.0, -1e9]])
+    assert trees.predict(x) == pytest.approx([-1.0, 4.0, -1.0])
+    assert trees.to_dict() == STUMP
+    assert np.isnan(boosted(trees, past(day(3 * DAY)), AHEAD)).all(), "learned from something else"
+    assert np.isnan(boosted(None, past(day(3 * DAY)), AHEAD)).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("left", [[5, 1, 2]]),
+        ("right", [[-1, 1, 2]]),
+        ("feature", [[2, 0, 0]]),
+        ("feature", [[-1, 0, 0]]),
+        ("feature", [1, 0, 0]),
+        ("value", [[0.0, float("nan"), 1.0]]),
+        ("threshold", [[1.0, 2.0]]),
+        ("base", "inf"),
+        ("base", None),
+        ("inputs", "x"),
+        ("value", [[0.0, [1.0], 2.0]]),
+        ("left", [[10**30, 1, 2]]),
+    ],
+)
+def test_what_is_no_tree_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match="tree"):
+        Trees.from_dict({**STUMP, key: value})
 
 
 def outlook(by: float, sigma: float, now: float = 100.0) -> Outlook:
