@@ -99,6 +99,7 @@ def carried(state: ControlState, site: Site, same: bool, same_model: bool) -> Co
             window=None,
             averages=None,
             belief=None,
+            foresight=None,
             inlet_trend=None,
             verifications=(),
             looked=None,
