@@ -44,6 +44,7 @@ AIR = frozenset({"supply_air_setpoint_c", "zone_setpoint_c", "fan_rpm_pct"})
 
 # Knobs of the work, not of cooling: given back after cooling, and in steps.
 WORK = frozenset({"traffic_share_pct", "batch_window_ms", "admission_pct"})
+SENT = WORK - {"batch_window_ms"}  # what gives a row other work; batching slows all alike
 
 _TABLE: tuple[Quantity, ...] = (
     # Air. 0.05 K/s is what a rack inlet does when its CRAC stops (3 K a minute).

@@ -27,7 +27,7 @@ from control import (
 )
 from control import monitor as monitoring
 from control.features import read_inlets
-from control.guardrails import WARM, Case, judge, objections
+from control.guardrails import Case, judge, objections
 from control.heartbeat import beats
 from control.layout import Layout
 from control.monitor import Monitor
@@ -40,6 +40,7 @@ from control.slow_loop import Candidate
 from control.state import NEVER, ControlState
 from control.state import replace as but
 from control.types import Ending, Finding, Lease, Permit, Proposal, Snapshot, Verdict
+from control.units import WARM
 from control.verify import Judgement
 
 THERMAL = frozenset({"inlet_c", "outlet_c", "delta_t", "fan_rpm_pct"})

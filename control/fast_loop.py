@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from config.site import Point
 from control import units
 from control.features import worst_inlets
-from control.guardrails import HOT, WARM, Case
+from control.guardrails import Case
 from control.layout import Layout
 from control.moves import traffic_away
 from control.types import Change, Kind, Proposal
+from control.units import HOT, WARM
 
 F64 = NDArray[np.float64]
 

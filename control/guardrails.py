@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from config.quantities import SAFE_DIRECTION, WORK
+from config.quantities import SAFE_DIRECTION, SENT, WORK
 from config.site import Point, Writable
 from control import interlocks, units
 from control.case import Case as Case
@@ -21,10 +21,6 @@ from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Ver
 INLET_MARGIN_K = 0.5
 LATENCY_MARGIN = 0.04  # of the limit
 DEVIATION_MARGIN = 0.9  # of tau_persist
-# K over where a row should be (a tenth more power counts as one): thermal trouble begins, and is over.
-# The monitor is far finer than what anybody would act on.
-HOT, WARM = 1.0, 0.5
-SENT = WORK - {"batch_window_ms"}  # what gives a row other work; batching slows all alike
 RACK_MARGIN = 0.95  # of the limit
 BLIND_SHARE = 0.25  # of the inlets around a move: more without a reading, and it rests on too few
 
@@ -206,15 +202,14 @@ def _rack_power(case: Case, proposal: Proposal) -> str | None:
 
 def _deviation(case: Case, proposal: Proposal) -> str | None:
     """Nothing where operation is already far from what it was trained on."""
-    if case.tau_persist is None or proposal.loop == "fast":
-        return None
-    if units.asks_nothing(case, proposal.changes):
-        return None  # and it is how a row that was given back to cold air comes out of it
+    spared = proposal.loop == "fast" or units.asks_nothing(case, proposal.changes)
+    if case.tau_persist is None or spared:
+        return None  # what asks nothing is a row's way out after it was given back to cold air
     # Air and water a little warmer than usual are what was chosen; work is sent to nothing that is odd.
     sent = any(point.quantity in SENT for _, point, _ in _each(case, proposal))
     for unit in [f"row:{row}" for row in rows_of(case, proposal)] or case.layout.judged:
         finding, name = case.state.findings.get(unit), unit.replace(":", " ")
-        bears_k = WARM if unit.removeprefix("row:") in case.state.incident_s else HOT
+        bears_k = units.WARM if unit.removeprefix("row:") in case.state.incident_s else units.HOT
         if finding is None or finding.state == "unknown":
             return f"{name}: the monitor does not know its state"
         odd = finding.heat > 0.0 if sent else finding.heat >= bears_k

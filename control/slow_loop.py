@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from control import water
-from control.guardrails import HOT, WARM
 from control.moves import MOVES, Knob, shifted
 from control.predict import (
     VALVE_HOLDS_PCT,
@@ -30,7 +29,7 @@ from control.slow_model import latency_per_prompt
 from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
-from control.units import asks_nothing
+from control.units import HOT, WARM, asks_nothing
 from control.water import WaterPrice
 
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %

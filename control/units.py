@@ -19,6 +19,9 @@ from control.case import Case
 from control.features import worst_inlets
 from control.types import Change, Proposal, Snapshot
 
+# K over where a row should be (a tenth more power counts as one): thermal trouble begins, and is over.
+# The monitor is far finer than what anybody would act on.
+HOT, WARM = 1.0, 0.5
 SETPOINTS = frozenset({"supply_air_setpoint_c", "zone_setpoint_c"})
 IS_SO = 0.5  # a state point above this says yes
 FULL_PCT = 100.0

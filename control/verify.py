@@ -12,13 +12,14 @@ import numpy as np
 from config.site import Point
 from control.chart import effect_kw
 from control.endings import blind
-from control.guardrails import HOT, Case, towards_risk
+from control.guardrails import Case, towards_risk
 from control.leases import hottest_c
 from control.moves import Knob
 from control.predict import View, ends, shift_of
 from control.slow_model import Shift, power_kw
 from control.state import ControlState, Moved, Verification
 from control.types import Effect, Ending, Proposal, Target
+from control.units import HOT
 
 INLET_TOLERANCE_K = 0.7  # sensor noise and load drift on top of the predicted inlet
 POWER_SIGMAS = 2.0
