@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from config.quantities import SAFE_DIRECTION, WORK
-from config.site import Interlock
+from config.site import Interlock, Point
 from control.case import Case
 from control.features import worst_inlets
 from control.interlocks import guards, leaking, tripped_by_reading
@@ -79,10 +79,10 @@ def free(case: Case, wanted: Iterable[Ending]) -> list[Ending]:
     return [e for e in wanted if e.point not in leases or not _held_still(ground, leases[e.point])]
 
 
-def blind(case: Case, points: Iterable[str]) -> set[str]:
-    """Of these points those whose leases have lost the readings they rest on."""
-    ground, leases = Ground.of(case), case.state.leases
-    return {p for p in points if p in leases and _blind(ground, leases[p])}
+def blind(case: Case, points: Iterable[str]) -> dict[str, str]:
+    """Of these points those whose readings to rest on are lost, and why: a lease on them would end."""
+    ground = Ground.of(case)
+    return {key: why for key in points if (why := _blind(ground, case.point(key)))}
 
 
 def _in_order(case: Case, found: list[Ending]) -> list[Ending]:
@@ -132,7 +132,7 @@ def _groundless(ground: Ground, lease: Lease) -> Ending | None:
         return Ending(key, Target.BASELINE, "no longer armed")
     if key in state.yielded or key in state.quarantined:
         return Ending(key, Target.BASELINE, state.yielded.get(key) or state.quarantined[key])
-    if reason := _blind(ground, lease) or _over(ground, lease):
+    if reason := _blind(ground, point) or _over(ground, lease):
         return Ending(key, Target.SAFE, reason)
     if reason := _changed(case, lease):
         return Ending(key, Target.BASELINE, reason)
@@ -163,14 +163,14 @@ def _unit_lost(case: Case, lease: Lease) -> Ending | None:
     return Ending(lease.point, Target.BASELINE, reason) if reason else None
 
 
-def _blind(ground: Ground, lease: Lease) -> str | None:
-    """Why a lease has lost the readings it rests on.
+def _blind(ground: Ground, point: Point) -> str | None:
+    """Why a lease on a point has lost the readings it rests on.
 
     Cooling rests on the inlets: an aisle is blind when one of its racks is, the hall when half of
     them are. Work rests on latency: blind when none of it is known.
     """
-    case, point = ground.case, ground.case.point(lease.point)
-    layout, patience_s = case.layout, case.layout.site.limits.release_after_s
+    case, layout = ground.case, ground.case.layout
+    patience_s = layout.site.limits.release_after_s
     if point.quantity in WORK:
         where = layout.row_latency[layout.rows.index(point.row)] if point.row else layout.latency
         dark = case.snapshot.age_s[where] > patience_s

@@ -1,13 +1,14 @@
-"""What a move towards risk rests on: never on readings alone that others push to us.
+"""What a move towards risk rests on: readings that are there, and never those alone that others push to us.
 
-Decides which inlets speak for a move, and whether among inlets, latency and rack power that are good
-there is one that we have read ourselves. Pure.
+Decides which inlets speak for a move, whether its lease would end at once because too much is silent, and
+whether among inlets, latency and rack power that are good there is one that we have read ourselves. Pure.
 """
 
 import numpy as np
 
 from config.quantities import WORK
 from control.case import Case
+from control.endings import blind
 from control.layout import Layout, Positions
 from control.types import Proposal, Snapshot
 
@@ -24,6 +25,11 @@ def inlets_of(case: Case, row: str | None) -> Positions:
     """The inlets of a row; the hall's where there is no row, or none is measured in it."""
     mine = case.layout.row_inlets[case.layout.rows.index(row)] if row else case.layout.inlets
     return mine if len(mine) else case.layout.inlets
+
+
+def silent(case: Case, proposal: Proposal) -> str | None:
+    """Why its leases would end as soon as they were made, or None: to and fro wears controllers out."""
+    return next(iter(blind(case, [c.point for c in proposal.changes]).values()), None)
 
 
 def pushed_alone(case: Case, proposal: Proposal) -> str | None:

@@ -13,7 +13,7 @@ from config.quantities import SAFE_DIRECTION, SENT, WORK
 from config.site import Point, Writable
 from control import interlocks, units
 from control.case import Case as Case
-from control.evidence import inlets_of, pushed_alone, rows_of
+from control.evidence import inlets_of, pushed_alone, rows_of, silent
 from control.modes import may_write
 from control.state import NEVER, PROTECTIVE
 from control.types import HEARTBEAT, Change, Denial, Kind, Permit, Proposal, Verdict
@@ -209,11 +209,9 @@ def _deviation(case: Case, proposal: Proposal) -> str | None:
     sent = any(point.quantity in SENT for _, point, _ in _each(case, proposal))
     for unit in [f"row:{row}" for row in rows_of(case, proposal)] or case.layout.judged:
         finding, name = case.state.findings.get(unit), unit.replace(":", " ")
-        bears_k = units.WARM if unit.removeprefix("row:") in case.state.incident_s else units.HOT
         if finding is None or finding.state == "unknown":
             return f"{name}: the monitor does not know its state"
-        odd = finding.heat > 0.0 if sent else finding.heat >= bears_k
-        if odd and finding.ema > DEVIATION_MARGIN * case.tau_persist:
+        if units.odd(case, finding, sent) and finding.ema > DEVIATION_MARGIN * case.tau_persist:
             return f"{name}: D(x) {finding.ema:.2f} near tau_persist {case.tau_persist:.2f}"
     return None
 
@@ -253,6 +251,7 @@ RULES: tuple[tuple[str, Rule, bool], ...] = (
     ("redundancy", units.loss, RISK),
     ("rack_power", _rack_power, False),
     ("deviation", _deviation, RISK),
+    ("silence", silent, RISK),
 )
 
 

@@ -17,7 +17,7 @@ from config.quantities import AIR
 from config.site import Point, Unit
 from control.case import Case
 from control.features import worst_inlets
-from control.types import Change, Proposal, Snapshot
+from control.types import Change, Finding, Proposal, Snapshot
 
 # K over where a row should be (a tenth more power counts as one): thermal trouble begins, and is over.
 # The monitor is far finer than what anybody would act on.
@@ -83,6 +83,15 @@ def in_hand(case: Case, row: str, most_pct: float) -> bool:
     ]
     wide = [case.snapshot.value(p.key) for p in valves if p.writable is None]
     return bool(wide) and all(v is not None and v <= most_pct for v in wide)
+
+
+def odd(case: Case, finding: Finding, sent: bool) -> bool:
+    """Whether a row (or the hall) is too warm for a move towards risk: to be sent other work when it is
+    warmer than it should be at all, for anything else when that is thermal trouble."""
+    if sent:
+        return finding.heat > 0.0
+    incident = finding.unit.removeprefix("row:") in case.state.incident_s
+    return finding.heat >= (WARM if incident else HOT)
 
 
 def spread(case: Case, proposal: Proposal) -> str | None:

@@ -90,7 +90,7 @@ def limited(case: Case, ending: list[Ending]) -> ControlState:
     """The state in which a move whose point is sent to its safe value waits before it is tried again.
     One that ended blind need not: nothing says that it was wrong."""
     safe = {e.point for e in ending if e.target is Target.SAFE}
-    if not (safe and (safe := safe - blind(case, safe))):
+    if not (safe and (safe := safe - blind(case, safe).keys())):
         return case.state
     until_s = case.snapshot.now_s + case.layout.site.optimizer.hold_back_s
     held_back = {

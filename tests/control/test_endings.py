@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from control.endings import endings
-from control.guardrails import Case
+from control.guardrails import Case, judge
 from control.modes import Modes
-from control.types import Lease, Mode, Target
-from tests.control.hall import NOW_S, case
+from control.types import Change, Denial, Lease, Mode, Permit, Proposal, Target
+from tests.control.hall import NOW_S, P, case, finding
 
 SUPPLY, SHARE = "crac-a1/supply_c", "router/share.A"
 
@@ -53,6 +53,21 @@ def test_a_blind_aisle_goes_to_its_safe_value_and_no_other_aisle_does() -> None:
     assert (ending.point, ending.target) == (SUPPLY, Target.SAFE)
     late = holding(case(now_s=NOW_S + patience_s + 1.0), lease(SUPPLY, 20.0))
     assert "silent" in reasons(late)[SUPPLY]
+
+
+def test_what_would_be_given_back_at_once_is_not_taken() -> None:
+    """One rack of five that nobody can read: few enough for the evidence, but its row is blind."""
+    more = [P(f"pdu-a/inlet_c.A0{i}", "inlet_c", "degC", "A", f"A0{i}") for i in (3, 4, 5)]
+    for silent, rule in (("pdu-a/inlet_c.A03", "silence"), (None, None)):
+        calm = {f"row:{r}": finding(r, "nominal", 0.0, 0.0) for r in "AB"}
+        at = case({silent: None} if silent else {}, calm, more=more)
+        for key in (SUPPLY, "crac-b1/supply_c"):
+            move = Proposal("p", "slow", "m", (Change(key, 20.0, 20.5),), "a test", expires_s=9e9)
+            verdict = judge(at, move, "c1")
+            denied = verdict.rule if isinstance(verdict, Denial) else None
+            assert denied == (rule if key == SUPPLY else None)
+        colder = Proposal("p", "slow", "m", (Change(SUPPLY, 20.0, 19.5),), "a test", expires_s=9e9)
+        assert isinstance(judge(at, colder, "c1"), Permit)
 
 
 def test_cooling_is_given_back_before_work() -> None:
