@@ -31,7 +31,7 @@ from tests.api.make import ENVIRON, NONCE, House, hall_site, house, post
 from tests.api.test_commands import PRINCIPALS, ROOT, envelope, exchange, listening
 from tests.peers import until
 
-POINT = "crac-a1/fan_rpm_setpoint_pct"
+POINT = "crac-b1/fan_rpm_setpoint_pct"
 ALARM = "interlock:leak"
 FINE = {"changes": [{"point": POINT, "value": 95.0}], "reason": "a person wants it"}
 MODEL = Trained(signed(ImsModel(
