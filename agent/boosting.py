@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agent.training import TrainingError, run_worker
 from agent.worker import lowered
-from control.forecast import History, told
+from control.forecast import DAY_S, History, told
 from control.foresight import AHEAD, STEP_S
 from control.state import replace as but
 from control.trees import Trees
@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 DAYS_LEAST = 3.0  # what the day before tells needs two, and then some rows
 ROWS_LEAST, ROWS_MOST = 500, 6_000
 TREES, DEPTH, RATE, PART, LEAF = 100, 3, 0.05, 0.7, 20  # small and slow, usual for short series
-DAY_S = 86_400.0
 
 
 def boost(past: History, ahead: int = AHEAD) -> Trees | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import lean
-from agent.boosting import DAY_S, renew
+from agent.boosting import renew
 from agent.clock import WallClock
 from agent.core import Agent
 from agent.health import PERIOD_S, Health
@@ -36,6 +36,7 @@ from agent.reload import Reloader
 from agent.surfaces import SurfaceError, Surfaces
 from config.loader import site_environment
 from config.site import Point, Site
+from control.forecast import DAY_S
 from control.modes import Event
 from control.monitor import Trained
 from drivers.contract import Driver

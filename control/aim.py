@@ -20,11 +20,9 @@ from control.signals import AIR_KNOBS
 F64 = NDArray[np.float64]
 
 OPTIMISM = 1.0  # sigmas of doubt that count for a level
-PRUDENCE, PRUDENT = (
-    0.5,
-    0.01,
-)  # sigmas of doubt against the levels found, at most so much of the total:
-# what counts against a level where nothing may be tried
+# Sigmas of doubt that count against a level where nothing may be tried, beyond those of the levels found;
+# at most so much of the total.
+PRUDENCE, PRUDENT = 0.5, 0.01
 CAUTION = 1.0  # sigmas of doubt that count as lost
 ALLOWANCE_H = 0.1  # of the total power: what a week may lose to learning, 0.06 %
 WRONG_H = 0.75  # how long it takes to see that a level is dear, and to leave it

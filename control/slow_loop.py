@@ -29,7 +29,7 @@ from control.slow_model import latency_per_prompt
 from control.state import ControlState
 from control.traffic import traffic_candidates
 from control.types import Change, Effect, Proposal
-from control.units import HOT, WARM, asks_nothing
+from control.units import HOT, WARM, WIDE_PCT, asks_nothing
 from control.water import WaterPrice
 
 LATENCY_PRICE_PER_MS = 0.00005  # of total power: a millisecond of p95 must save 0.005 %
@@ -43,7 +43,6 @@ LATENCY_SHARE = 0.96  # of the limit: no saving takes prompts beyond
 LATENCY_FULL = 0.98  # here they get their time back
 # A full valve is no harm by itself: fans and pumps answer too. Where inlets are not far from what is
 # comfortable it is worth power to get the coil's own answer back.
-VALVE_FULL_PCT = 99.5
 VALVE_CARE_K = 1.0  # below the comfortable: from here on a full valve matters
 RELIEF = 20.0  # what relieving a place is worth, in least savings
 # Containment must push outwards, after the move and under more load too; less will do where inlets are
@@ -113,7 +112,7 @@ def _relieved(view: View, knob: Knob, changes: tuple[Change, ...], effect: Effec
     for i in view.places_of(knob):
         warm_c = limits.inlet_max_c - comfort_k(view, i) + COMFORT_SLACK_K
         inlet_c, valve = view.place(i, "inlet_c"), view.place(i, "valve_pct")
-        full = valve > VALVE_FULL_PCT
+        full = valve > WIDE_PCT
         if effect.inlet_c < 0 and inlet_c > warm_c and not (full and knob.quantity in AIR_KNOBS):
             return i
         near = not inlet_c < warm_c - COMFORT_SLACK_K - VALVE_CARE_K

@@ -9,7 +9,7 @@ of the air is still missing warms the racks as fast as an inlet warms when its u
 (max_slew_per_s of the inlets, 3 K a minute by default). A judgement, on the safe side.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -69,20 +69,20 @@ def _out_of_reach(case: Case, change: Change) -> bool:
 
 def _least(case: Case, beside: Point, quantity: str) -> float:
     """The least that a unit's readings of a quantity say; NaN where one is not good or there is none."""
-    unit = [p for p in case.layout.site.points.values() if p.equipment == beside.equipment]
-    found = [
-        case.snapshot.value(p.key) for p in unit if p.quantity == quantity and p.writable is None
-    ]
+    found = _read(case, quantity, lambda p: p.equipment == beside.equipment)
     return float(np.min([np.nan if v is None else v for v in found])) if found else np.nan
 
 
 def in_hand(case: Case, row: str, most_pct: float) -> bool:
     """True where every valve of a row is read, and none is wider than most_pct."""
-    valves = [
-        p for p in case.layout.site.points.values() if p.quantity == "valve_pct" and p.row == row
-    ]
-    wide = [case.snapshot.value(p.key) for p in valves if p.writable is None]
+    wide = _read(case, "valve_pct", lambda p: p.row == row)
     return bool(wide) and all(v is not None and v <= most_pct for v in wide)
+
+
+def _read(case: Case, quantity: str, mine: Callable[[Point], bool]) -> list[float | None]:
+    """What those sensors of a quantity say that are `mine`; None where one is not good."""
+    sensors = [p for p in case.layout.site.points.values() if p.quantity == quantity and mine(p)]
+    return [case.snapshot.value(p.key) for p in sensors if p.writable is None]
 
 
 def odd(case: Case, finding: Finding, sent: bool) -> bool:
