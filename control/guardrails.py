@@ -108,8 +108,7 @@ def _fresh(case: Case, proposal: Proposal) -> str | None:
 
 def _direction(case: Case, proposal: Proposal) -> str | None:
     """What is exempt as protective must be so: every change towards its safe side."""
-    protective = proposal.kind == Kind.PROTECTIVE
-    return "a protective move goes in the safe direction only" if protective else None
+    return "protective, but not in the safe direction" if proposal.kind == Kind.PROTECTIVE else None
 
 
 def _envelope(case: Case, proposal: Proposal) -> str | None:
@@ -124,7 +123,7 @@ def _step(case: Case, proposal: Proposal) -> str | None:
         if change.old is None:
             return f"{change.point}: present value unknown"
         lease = case.state.leases.get(change.point)
-        resolution = max(abs(point.scale), bounds.deadband, 1e-3 * abs(change.new))
+        resolution = max(2 * point.grain, bounds.deadband, 1e-3 * abs(change.new))
         if lease is not None and abs(lease.value - change.old) > resolution:
             return f"{change.point}: {change.old:g} when proposed, {lease.value:g} now"
         size = abs(change.new - change.old)

@@ -155,13 +155,13 @@ class Gate:
         for point in (*beside, *points):
             if taken := _taken(point, self.held.get(point.key), found[point.key], driver):
                 return [Outcome(taken, self.held.get(point.key))]
-        for point in points:
-            stride = _stride(point, wanted[point.key], found[point.key], permit.proposal.kind)
-            if stride is not None:
-                return self._failed(part, stride)
-        if reason := self._refusal(permit, now()):  # looking took time: killed, disarmed, late
-            return self._failed(part, reason)
         proposal, had = permit.proposal, {key: self.held.get(key) for key in wanted}
+        strides = (_stride(p, wanted[p.key], found[p.key], proposal.kind) for p in points)
+        if reason := next(filter(None, strides), None) or self._refusal(permit, now()):
+            return self._failed(part, reason)  # looking took time, too: killed, disarmed, late
+        stand = all(_stands(p, wanted[p.key], found[p.key], had[p.key]) for p in points)
+        if proposal.kind == Kind.PROTECTIVE and stand:  # nothing to write
+            return [Outcome(Applied(k, _number(found[k].value)), had[k]) for k in wanted]
         doubts = [_lease(p, wanted[p.key], found[p.key], had[p.key], permit, now()) for p in points]
         kind = f"protective:{proposal.move}" if proposal.kind == Kind.PROTECTIVE else proposal.move
         try:
@@ -284,6 +284,11 @@ def ending_value(point: Point, lease: Lease, target: Target, now_s: float) -> fl
 def _slot(point: Point, found: Present) -> float | None:
     """What the device holds where we write: our slot, or the value itself."""
     return found.ours if point.limits.relinquish else found.value
+
+
+def _stands(point: Point, new: float, found: Present, lease: Lease | None) -> bool:
+    """True when the device holds `new`, and no write of ours could still change that."""
+    return point.same(found.value, new) and (lease is None or lease.certain)
 
 
 def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:

@@ -181,6 +181,16 @@ def coiled() -> Site:
     return replace(SITE, devices=(*SITE.devices, Device(id="coil", protocol="snmp", points=seen)))
 
 
+def whole() -> Site:
+    """A supply register that knows whole kelvins only."""
+    address = replace(SITE.points[SUPPLY].address, type="int16")  # type: ignore[type-var]
+    devices = tuple(
+        replace(d, points=tuple(replace(p, address=address) if p.key == SUPPLY else p for p in d.points))
+        for d in SITE.devices
+    )  # fmt: skip
+    return replace(SITE, devices=devices)
+
+
 def rounding() -> Site:
     """A supply register of fine steps and no deadband: only float32's own rounding is left."""
     fine = bounds(SUPPLY, deadband=0.0)
@@ -250,11 +260,11 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
         At({"vllm-a/p95": None}, site=told("latency_p95_ms", "vllm-a/p95"))),
     "rack power pushed alone": ("evidence", "row A: every good rack power is pushed", move(SHARE_A, 60.0),
         At(site=told("pdu_kw", "rack-b1/power"))),
-    "protective towards risk": ("direction", "safe direction only",
+    "protective towards risk": ("direction", "protective, but not in the safe",
         move(new=19.5, kind=Kind.PROTECTIVE), At()),
-    "protective, half of it": ("direction", "safe direction only",
+    "protective, half of it": ("direction", "protective, but not in the safe",
         both((SUPPLY, 19.0, 18.0), (FAN, 80.0, 78.0), kind=Kind.PROTECTIVE), At()),
-    "protective, work": ("direction", "safe direction only", move(SHARE_A, 40.0, kind=Kind.PROTECTIVE), At()),
+    "protective, work": ("direction", "protective, but not in the safe", move(SHARE_A, 40.0, kind=Kind.PROTECTIVE), At()),
     "too warm": ("envelope", f"{SUPPLY}: 27.01 outside 16..27", move(new=27.01, old=26.9), At({SUPPLY: 26.9})),
     "too cold": ("envelope", "15.99 outside", move(new=15.99, old=16.5), At()),
     "not a number": ("envelope", "nan outside", move(new=math.nan), At()),
@@ -262,6 +272,9 @@ DENIED: dict[str, tuple[str, str, Proposal, At]] = {
     "present unknown": ("step", "present value unknown", move(old=None), At()),
     "step": ("step", "step 1.1 over 1", move(new=20.1), At()),
     "step down": ("step", "step 1.1 over 1", move(new=17.9), At()),
+    "a little off what it was": ("step", "19 when proposed, 19.1 now", move(), At(state=lease(19.1))),
+    "off by more than its register": ("step", "19 when proposed, 20.1 now", move(),
+        At(state=lease(20.1), site=whole())),
     "not what it was": ("step", "19 when proposed, 20.5 now", move(), At(state=lease(20.5))),
     "deadband": ("deadband", "within its deadband", move(new=19.2), At(site=bounds(SUPPLY, deadband=0.3))),
     "deadband, though safer": ("deadband", "within its deadband", move(new=18.8), At(site=bounds(SUPPLY, deadband=0.3))),
@@ -350,7 +363,7 @@ ALLOWED: dict[str, tuple[Proposal, At]] = {
     "protective after an interval": (PROTECT, At(state=spent(protective=INTERVAL_S))),
     "another incident": (PROTECT, At(state={"incidents": {"crac-b1": "p"}})),
     "as the lease has it": (move(), At(state=lease(19.05))),
-    "as the lease has it, by the whole of its register": (move(), At(state=lease(20.0))),
+    "as the lease has it, by the whole of its register": (move(), At(state=lease(20.0), site=whole())),
     "as the lease has it, in a register that rounds": (move(), At(state=lease(19.01), site=rounding())),
     "deadband's edge": (move(new=19.25), At(site=bounds(SUPPLY, deadband=0.25))),
     "one of two in its deadband": (both((SUPPLY, 19.0, 19.5), (FAN, 80.0, 80.0)), At()),
