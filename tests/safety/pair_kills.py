@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import psutil
 
@@ -97,24 +98,25 @@ class Wire(ModbusPeer):
         super().__init__()
         self.holding = dict.fromkeys(REGISTERS, BASELINE)
         self.log: list[Write] = []
+        self._owners = WeakKeyDictionary[asyncio.StreamWriter, int]()
 
     async def _answer(self, head: bytes, pdu: bytes, writer: asyncio.StreamWriter) -> None:
         if pdu[0] in (5, 6, 15, 16, 22):
             at = time.monotonic()
-            self.log.append(Write(at, _owner(writer.get_extra_info("peername")[1])))
+            self.log.append(Write(at, self._owner(writer)))
         await super()._answer(head, pdu, writer)
 
-
-_owners: dict[int, int] = {}  # local port of a connection -> process
-
-
-def _owner(port: int) -> int:
-    if port not in _owners:
-        for process in psutil.Process().children():
-            with suppress(psutil.Error):
-                for c in process.net_connections("tcp"):
-                    _owners[c.laddr.port] = process.pid
-    return _owners.get(port, -1)
+    def _owner(self, writer: asyncio.StreamWriter) -> int:
+        """The child at the other end, -1 if none is. Asked once a connection: a local port of one
+        that is dead is soon another's."""
+        if writer not in self._owners:
+            ends = writer.get_extra_info("peername")[1], self.port
+            for process in psutil.Process().children():
+                with suppress(psutil.Error):
+                    found = process.net_connections("tcp")
+                    if any(c.raddr and (c.laddr.port, c.raddr.port) == ends for c in found):
+                        self._owners[writer] = process.pid
+        return self._owners.get(writer, -1)
 
 
 class Campaign:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from control.types import Lease
 from tests.agent import make
 from tests.agent.postgres import Postgres
 from tests.e2e.world import CLOSED_LOOP, agent, hall, until
+from tests.peers import free_port
 from tests.safety.checkers.writers import Write, one_writer, takeover_s
-from tests.safety.pair_kills import Campaign, crac
+from tests.safety.pair_kills import Campaign, Wire, crac
 
 L = 8.0
 
@@ -219,3 +221,28 @@ def test_two_agents_as_they_are_run(tmp_path: Path, postgres: Postgres) -> None:
             (taken,) = second.said("this agent is the active one")
             assert taken["epoch"] >= 2
             assert second.stop() == 0
+
+
+WRITE_ONCE = """
+import socket, struct, sys
+own, port = map(int, sys.argv[1:])
+with socket.socket() as s:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.bind(("127.0.0.1", own))
+    s.connect(("127.0.0.1", port))
+    s.sendall(bytes.fromhex("000100000006010600000001"))
+    s.recv(12)
+"""
+
+
+async def test_who_wrote_is_asked_of_each_connection() -> None:
+    """A local port of a process that is gone is soon another's: who had it says nothing."""
+    own, wrote = free_port(), []
+    async with Wire() as wire:
+        for _ in range(2):
+            arguments = (sys.executable, "-c", WRITE_ONCE, str(own), str(wire.port))
+            process = await asyncio.create_subprocess_exec(*arguments)
+            assert await process.wait() == 0
+            wrote.append(process.pid)
+        assert [w.who for w in wire.log] == wrote
