@@ -78,7 +78,7 @@ STAGES = (
         f"scenarios of {TICKS} ticks",
         scenarios,
         10_000,
-        250,
+        1_000,
     ),
     Stage(
         "kills", "P3 P4", "kill -9 at a line of the write path", kills.run, 0, 200, ("failpoints",)
