@@ -189,13 +189,13 @@ class Agent:
         self._weighed = (f"slow:{cycle}:", weighed(decision.ranked) if self.listeners else [])
         for judged in decision.judged:
             self._say_judged(judged)
-        await self._end(list(decision.endings))
-        if decision.renewals:
+        if decision.renewals:  # before anything is awaited: they are as the books are now
             try:
                 self.executor.prolong(decision.renewals)
                 self.control = but(self.control, leases=dict(self.executor.held))
             except JournalError as error:
                 log.error("leases can't be renewed", error=str(error))
+        await self._end(list(decision.endings))
         await self._carry_out(decision, snapshot)
 
     @acting

@@ -31,7 +31,8 @@ class Executor:
         return self._gate.held
 
     def prolong(self, leases: Sequence[Lease]) -> None:
-        """Let these leases, where they still stand, run until their new expiry."""
+        """Let these leases, where they still stand, run until their new expiry, with baselines as old
+        as they say."""
         self._gate.prolong(leases, self._clock.now_s())
 
     async def apply(self, permit: Permit) -> tuple[list[Outcome], list[Ending]]:

@@ -3,6 +3,7 @@
 Pure looks at a site and at a running agent's store; decides nothing and touches no device.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -68,16 +69,26 @@ def rows(
     ]
 
 
+def baseline_is_old(agent: "Agent", lease: Lease) -> bool:
+    """True when giving back would write the safe value because the baseline was read too long ago."""
+    bounds = agent.site.points[lease.point].limits
+    if bounds.relinquish or bounds.safe_value is None or lease.baseline is None:
+        return False
+    age_s = math.inf if lease.baseline_s is None else agent.clock.now_s() - lease.baseline_s
+    return age_s > bounds.baseline_max_age_s
+
+
 def held(agent: "Agent", key: str) -> dict[str, Any] | None:
     """What we hold on a point: value, until when, at which priority. None: nothing."""
     lease = agent.control.leases.get(key)
     if lease is None:
         return None
     point = agent.site.points[key]
-    left_s = lease.expires_s - agent.clock.now_s()
+    now_s = agent.clock.now_s()
     relinquish = point.writable is not None and point.writable.relinquish
     return {
         "value": lease.value, "baseline": lease.baseline, "certain": lease.certain,
-        "expires_s": left_s, "expires": utc(lease.expires_s + agent.clock.offset_s()),
+        "baseline_age_s": None if lease.baseline_s is None else now_s - lease.baseline_s,
+        "expires_s": lease.expires_s - now_s, "expires": utc(lease.expires_s + agent.clock.offset_s()),
         "priority": agent.site.device[point.device].write_priority if relinquish else None,
     }  # fmt: skip

@@ -48,6 +48,7 @@ WORDS: dict[str, str] = {
     "outlet_c": "Outlet air, degC", "pdu_kw": "Power at the PDU, kW",
     # points and devices
     "points": "How many", "writable": "The site file lets it be written", "held": "Setpoints that Skadi holds", "baseline": "What it replaced, in `unit`; null: not known",
+    "baseline_old": "Too old to be written back: the safe value is, unless a person approves it",
     "certain": "Read back; false: sent, but not confirmed", "devices": "How polling each goes", "protocol": "How it is spoken to",
     "polls": "Since the start", "errors": "Failed polls since the start", "failing": "Failed polls in a row, now", "retries": "Polls after a failed one",
     "latency_ms": "A moving mean of answered polls, ms", "latency_most_ms": "The slowest answered poll, ms", "period_s": "Configured time between polls, s",

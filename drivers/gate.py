@@ -101,9 +101,9 @@ class Gate:
             return await self._end(self._drivers[device], leases, target, now) if leases else []
 
     def prolong(self, leases: Sequence[Lease], now_s: float) -> None:
-        """Take over the expiry of these leases, where they still stand, and nothing else of them.
-        Raises JournalError."""
-        kept = [replace(self.held[x.point], expires_s=x.expires_s)
+        """Take over the expiry of these leases and the age of their baseline, where they still
+        stand, and nothing else of them. Raises JournalError."""
+        kept = [replace(self.held[x.point], expires_s=x.expires_s, baseline_s=x.baseline_s)
                 for x in leases if x.point in self.held]  # fmt: skip
         self._journal.renew(now_s, kept)
         self.held |= {x.point: x for x in kept}

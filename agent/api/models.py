@@ -80,6 +80,7 @@ class Held(Shape):
     point: str
     value: Number
     baseline: Number | None
+    baseline_old: bool
     unit: str
     expires: str
     certain: bool

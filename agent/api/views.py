@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.api import models as m
 from agent.capability import tally
 from agent.clock import Clock, utc
+from agent.field import baseline_is_old
 from agent.plain import finite, plain
 from config.site import Point, Site
 from control.features import rack_features
@@ -102,8 +103,8 @@ def overview(context: Seen) -> m.Overview:
         rows=rows(context),
         hall=hall(context),
         held=[
-            m.Held(point=k, value=x.value, baseline=x.baseline, unit=_unit(context, k),
-                   expires=utc(x.expires_s), certain=x.certain)
+            m.Held(point=k, value=x.value, baseline=x.baseline, baseline_old=baseline_is_old(agent, x),
+                   unit=_unit(context, k), expires=utc(x.expires_s), certain=x.certain)
             for k, x in sorted(state.leases.items())
         ],
         devices=devices(context),

@@ -91,8 +91,9 @@ def _held(held: list[Json]) -> list[str]:
     if not held:
         return ["  holds     nothing: every device has its own setpoints"]
     out = [f"  holds     {len(held)} setpoints"]
-    for h in held[:_HELD]:
-        was = "" if h["baseline"] is None else f" (was {h['baseline']:g})"
+    for h in sorted(held, key=lambda h: not h["baseline_old"])[:_HELD]:  # stable: those first
+        old = f", too long ago: skadi arm --baseline {h['point']}" if h["baseline_old"] else ""
+        was = "" if h["baseline"] is None else f" (was {h['baseline']:g}{old})"
         until = f"until {h['expires'][11:19]}Z unless renewed"
         out.append(f"    {h['point']} = {h['value']:g} {h['unit']}{was} {until}")
     return out + ([f"    and {len(held) - _HELD} more"] if len(held) > _HELD else [])

@@ -41,6 +41,8 @@ def mode(config_path: Path, as_json: bool, wanted: str) -> None:
 @click.argument("scope", required=False)
 @click.option("--off", is_flag=True, help="Disarm SCOPE instead.")
 @click.option("--resume", metavar="POINT", help="Take up a point again that an operator has left.")
+@click.option("--baseline", metavar="POINT",
+              help="Approve what stood there before Skadi, however old: giving back writes it.")  # fmt: skip
 @click.option("--reset", metavar="INTERLOCK", help="Reset a tripped interlock.")
 def arm(
     config_path: Path,
@@ -48,18 +50,18 @@ def arm(
     scope: str | None,
     off: bool,
     resume: str | None,
+    baseline: str | None,
     reset: str | None,
 ) -> None:
     """Arm SCOPE (row:A, zone:Z, equipment:E, hall), as far as the site file allows."""
-    match scope, resume, reset:
-        case str(), None, None:
-            operation, arguments = ("disarm" if off else "arm"), {"scope": scope}
-        case None, str(), None:
-            operation, arguments = "resume", {"point": resume}
-        case None, None, str():
-            operation, arguments = "interlock.reset", {"id": reset}
-        case _:
-            fail("give one of SCOPE, --resume POINT or --reset INTERLOCK", Exit.USAGE)
+    asked = {
+        "disarm" if off else "arm": ("scope", scope), "resume": ("point", resume),
+        "baseline.approve": ("point", baseline), "interlock.reset": ("id", reset),
+    }  # fmt: skip
+    wanted = [(o, {name: value}) for o, (name, value) in asked.items() if value is not None]
+    if len(wanted) != 1:
+        fail("give one of SCOPE, --resume POINT, --baseline POINT or --reset INTERLOCK", Exit.USAGE)
+    operation, arguments = wanted[0]
     detail = reach(config_path, operation, arguments, as_json)
     if not as_json:
         click.echo(f"{operation}: {detail}")

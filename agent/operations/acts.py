@@ -6,6 +6,7 @@ a loop's. In advisory mode it answers what it would have done. Must never write 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,9 @@ from agent.field import held
 from agent.plain import plain
 from control.guardrails import objections
 from control.leases import PERSONS
+from control.state import replace as but
 from control.types import Change, Denial, Ending, Proposal, Snapshot, Target
+from drivers.gate import JournalError
 
 if TYPE_CHECKING:
     from agent.core import Agent
@@ -181,6 +184,30 @@ async def give_back(agent: "Agent", point: str, principal: str) -> Answer:
     if left:
         detail["reason"] = "the device did not confirm it; the agent keeps trying"
     return not left, detail, False
+
+
+def approve_baseline(agent: "Agent", point: str) -> Answer:
+    """Let what stood before us count as read now: a person knows that it is still right.
+
+    It can't be read again while ours stands in its place. Giving back writes it for another
+    baseline_max_age_s, and the safe value after that.
+    """
+    lease = agent.control.leases.get(point)
+    if lease is None:
+        return False, {"reason": f"nothing of ours is held on {point}"}, False
+    bounds, now_s = agent.site.points[point].limits, agent.clock.now_s()
+    if bounds.relinquish or lease.baseline is None:
+        return False, {"reason": f"{point} is given back by Null, not to a baseline"}, False
+    if not bounds.min <= lease.baseline <= bounds.max:
+        reason = f"{lease.baseline:g} is outside {bounds.min:g}..{bounds.max:g}: never written"
+        return False, {"reason": reason}, True
+    age_s = None if lease.baseline_s is None else now_s - lease.baseline_s
+    try:
+        agent.executor.prolong([replace(lease, baseline_s=now_s)])
+    except JournalError as error:
+        return False, {"reason": f"journal: {error}"}, False
+    agent.control = but(agent.control, leases=dict(agent.executor.held))
+    return True, {"point": point, "baseline": lease.baseline, "was_age_s": age_s}, False
 
 
 def commission(agent: "Agent", arguments: CommissionArguments, principal: str) -> Answer:

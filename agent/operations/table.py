@@ -177,6 +177,12 @@ async def _give_back(agent: Agent, arguments: PointArguments, caller: Caller) ->
     return Result(*await acts.give_back(agent, arguments.point, caller.principal))
 
 
+async def _approve(agent: Agent, arguments: PointArguments, caller: Caller) -> Result:
+    if caller.channel not in ("cli", "file"):
+        return Result(False, {"reason": "a baseline is approved on the host"}, refused=True)
+    return Result(*acts.approve_baseline(agent, arguments.point))
+
+
 async def _commission(agent: Agent, arguments: acts.CommissionArguments, caller: Caller) -> Result:
     if caller.channel not in ("cli", "file"):
         return Result(False, {"reason": "commissioning takes a person on the host"}, refused=True)
@@ -236,6 +242,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("kill", NoArguments, "operator", True, _mode_event(Event.KILL)),
         Operation("kill.clear", NoArguments, "engineer", True, _mode_event(Event.CLEAR)),
         Operation("resume", PointArguments, "engineer", True, _resume),
+        Operation("baseline.approve", PointArguments, "engineer", True, _approve),
         Operation("interlock.reset", InterlockArguments, "engineer", True, _reset),
         Operation("optimizer.tick", NoArguments, "operator", True, _tick),
         Operation("actions.apply", acts.ApplyArguments, "operator", True, _apply),

@@ -163,7 +163,7 @@ def _valid(name: str, hall: House) -> dict[str, Any] | None:
     point = next(iter(hall.site.writable_points))
     return {
         "arm": {"scope": "hall"}, "disarm": {"scope": "hall"}, "resume": {"point": point},
-        "interlock.reset": {"id": "leak"}, "actions.give_back": {"point": point},
+        "interlock.reset": {"id": "leak"}, "baseline.approve": {"point": point}, "actions.give_back": {"point": point},
         "commission": {"point": point},
         "actions.apply": {"changes": [{"point": point, "value": 1.0}], "reason": "test"},
         "demo.scenario": {"scenario": "leak", "action": "start"}, "alarm.ack": {"id": "kill"},

@@ -99,6 +99,8 @@ CASES = (
     Case("kill.clear", ready=killed),
     Case("resume", {"point": POINT}, given_up),
     Case("resume", {"point": POINT}, done=False),
+    Case("baseline.approve", {"point": POINT}, held),
+    Case("baseline.approve", {"point": POINT}, done=False),
     Case("interlock.reset", {"id": "leak"}, tripped),
     Case("interlock.reset", {"id": "leak"}, done=False),
     Case("optimizer.tick"),
@@ -124,7 +126,9 @@ CASES = (
 )
 # These take a person on the host, by design: raising, arming, taking up what was given up, a trial
 # at the plant. The local door does them; the others refuse in the same words, and are audited alike.
-HOST_ONLY = {"mode.raise", "arm", "kill.clear", "resume", "interlock.reset", "commission"}
+HOST_ONLY = {
+    "mode.raise", "arm", "kill.clear", "resume", "baseline.approve", "interlock.reset", "commission",
+}  # fmt: skip
 # POSTs that are no operations: a report changes nothing, telemetry is a device's (tests/api/test_api.py).
 NOT_OPERATIONS = {"/report", "/report/judges", "/telemetry"}
 # Paths of their own for operations that the issue names; each goes through the table.

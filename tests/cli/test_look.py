@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -94,6 +94,22 @@ async def test_status_fits_a_small_terminal(terminal: Terminal) -> None:
     assert max(map(len, said.splitlines())) <= 130
     detail = json.loads(await terminal.says("status", "--json"))
     assert set(detail["leases"]) == set(held)
+
+
+async def test_status_names_an_old_baseline_and_arm_approves_it(terminal: Terminal) -> None:
+    agent = terminal.hall.agent
+    key, lease = next(
+        (k, x) for k, x in agent.control.leases.items()
+        if not agent.site.points[k].limits.relinquish and agent.site.points[k].limits.safe_value
+    )  # fmt: skip
+    agent.executor.prolong([replace(lease, baseline_s=0.0)])
+    agent.control = replace(agent.control, leases=dict(agent.executor.held))
+    assert f"too long ago: skadi arm --baseline {key}" in await terminal.says("status")
+    told = await terminal.says("arm", "--baseline", key)
+    assert told.startswith("baseline.approve: ")
+    assert "too long ago" not in await terminal.says("status")
+    both = await terminal.says("arm", "row:A", "--baseline", key, code=2)
+    assert "give one of" in both
 
 
 async def test_the_logs_name_acts_that_explain_explains(terminal: Terminal) -> None:

@@ -460,12 +460,16 @@ async def test_a_lost_outcome_of_a_failure_is_still_a_failure(
     assert isinstance(await rig.one(SUPPLY, 19.5), Mismatch)
 
 
-async def test_prolonging_changes_the_expiry_of_what_stands(rig: Rig) -> None:
+async def test_prolonging_changes_the_expiry_of_what_stands_and_the_age_of_its_baseline(
+    rig: Rig,
+) -> None:
     await rig.one(SUPPLY, 19.5)
     lease = rig.held()[SUPPLY]
     longer = replace(lease, expires_s=lease.expires_s + 60.0, value=99.0)
     rig.gate.prolong([longer, replace(longer, point=PUMP)], rig.now())
     assert rig.held() == {SUPPLY: replace(lease, expires_s=lease.expires_s + 60.0)}
+    rig.gate.prolong([replace(rig.held()[SUPPLY], baseline_s=rig.now() + 7.0)], rig.now())
+    assert rig.held()[SUPPLY].baseline_s == rig.now() + 7.0
 
 
 async def test_what_cannot_be_recorded_is_not_prolonged(

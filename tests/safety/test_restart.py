@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.core import Agent
+from agent.field import baseline_is_old, held
+from agent.operations.table import Caller, call
 from control import leases
 from control.modes import Event
 from control.state import PROTECTIVE
@@ -13,6 +15,8 @@ from control.types import Change, Denial, Ending, Kind, Mode, Permit, Proposal, 
 from tests.safety.checkers import wire
 from tests.safety.rig import FAN, PUMP, SHARE_A, SHARE_B, SUPPLY, WATER
 from tests.safety.world import INTERVAL_S, World, make_site
+
+HOST = Caller("ann", "cli", "engineer")
 
 
 @pytest.fixture
@@ -272,6 +276,45 @@ async def test_a_lease_ends_before_its_baseline_is_too_old_to_be_replayed(world:
         case = agent._case(agent.snapshot())
         case = replace(case, state=replace(case.state, leases=held))
         assert {x.point for x in leases.renewable(case)} == renewed
+
+
+@pytest.mark.parametrize(("approved", "goes_to"), [(False, 18.0), (True, 17.5)])
+async def test_an_old_baseline_is_approved_or_not_replayed(
+    world: World, approved: bool, goes_to: float
+) -> None:
+    """After a day it yields to the safe value, unless a person says that it is still right; and that
+    outlives the process."""
+    key, agent = "crac-a2/supply", await started(world)
+    assert await act(world, agent, key, 0.5) == ""
+    world.clock.advance(agent.site.points[key].limits.baseline_max_age_s + 60.0)
+    assert baseline_is_old(agent, agent.control.leases[key])
+    if approved:
+        told = await call(agent, "baseline.approve", {"point": key}, HOST)
+        assert told.ok
+        assert told.detail["baseline"] == 17.5
+        assert held(agent, key)["baseline_age_s"] == 0.0  # type: ignore[index]
+        assert not baseline_is_old(agent, agent.control.leases[key])
+    await restarted(world)
+    assert world.holds()[key] == goes_to
+
+
+async def test_what_has_no_baseline_to_approve(world: World) -> None:
+    agent = await started(world)
+    assert await act(world, agent, WATER, 0.4) == ""
+    for key, why in ((WATER, "is given back by Null"), (FAN, "nothing of ours")):
+        told = await call(agent, "baseline.approve", {"point": key}, HOST)
+        assert not told.ok
+        assert why in told.detail["reason"]
+
+
+async def test_a_baseline_outside_the_envelope_is_not_approved(world: World) -> None:
+    agent = await started(world)
+    assert await act(world, agent, SUPPLY, 0.8) == ""
+    outside = {SUPPLY: replace(agent.control.leases[SUPPLY], baseline=5.0)}
+    agent.control = replace(agent.control, leases=outside)
+    told = await call(agent, "baseline.approve", {"point": SUPPLY}, HOST)
+    assert (told.ok, told.refused) == (False, True)
+    assert "5 is outside 16..27" in told.detail["reason"]
 
 
 async def test_advisory_writes_nothing(tmp_path: Path) -> None:
