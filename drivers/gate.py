@@ -49,13 +49,9 @@ class Gate:
     """Stands between every decision and every device of one site."""
 
     def __init__(
-        self,
-        points: Mapping[str, Point],
-        drivers: Mapping[str, Driver],
-        journal: Journal,
-        armed: Callable[[Point], bool],
-        fenced: Callable[[], bool] = bool,
-    ) -> None:
+        self, points: Mapping[str, Point], drivers: Mapping[str, Driver], journal: Journal,
+        armed: Callable[[Point], bool], fenced: Callable[[], bool] = bool,
+    ) -> None:  # fmt: skip
         """fenced: True while another agent of a pair may be the writer. Then nothing is sent."""
         self._points = points
         self._drivers = drivers
@@ -208,8 +204,9 @@ class Gate:
             doubts = [_ending(x, values[x.point], slots[x.point], now()) for x in leases]
         self.held |= {x.point: x for x in doubts}
         receipts = await self._send(driver, values, found)
+        said = {k: _of_ending(receipt, found[k], driver) for k, receipt in receipts.items()}
         outcomes = [
-            Outcome(receipts[x.point], _after_ending(x, doubt, target, receipts[x.point]))
+            Outcome(said[x.point], _after_ending(x, doubt, target, receipts[x.point]))
             for x, doubt in zip(leases, doubts, strict=True)
         ]
         return self._record(now(), intent, outcomes)
@@ -297,9 +294,8 @@ def _stride(point: Point, new: float, found: Present, kind: Kind) -> str | None:
     if kind == Kind.PROTECTIVE:
         towards = (new - old) * SAFE_DIRECTION.get(point.quantity, 0) > 0 or point.same(old, new)
         return None if towards else f"{point.key}: {old:g} -> {new:g} is not towards safety"
-    if abs(new - old) <= most * (1 + 1e-9) + point.grain:  # NaN fails too
-        return None
-    return f"{point.key}: a step of {abs(new - old):g} from {old:g} is over {most:g}"
+    within = (size := abs(new - old)) <= most * (1 + 1e-9) + point.grain  # NaN fails too
+    return None if within else f"{point.key}: a step of {size:g} from {old:g} is over {most:g}"
 
 
 def _proof(
@@ -317,6 +313,13 @@ def _proof(
     if value is not None and not point.same(found.value, value):
         return Mismatch(point.key, value, found.value)
     return Applied(point.key, _number(found.value) if value is None else value)
+
+
+def _of_ending(receipt: Receipt, before: Present, driver: Driver) -> Receipt:
+    """An ending that fails must not forget another hand that ruled before it: who is seen is latched."""
+    if isinstance(receipt, Failed | Unknown) and _overruled(before, driver):
+        return _overridden(receipt.point, before, "an operator's priority rules")
+    return receipt
 
 
 def _number(value: float | None) -> float:

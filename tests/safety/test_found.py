@@ -294,5 +294,31 @@ async def test_whoever_was_noticed_is_known_after_a_death_too(agent: Agent, worl
     assert WATER in agent.control.yielded
     world.stop()
     again = world.start()
-    assert "another hand set 9.5" in again.control.yielded[WATER]
+    assert "9.5" in again.control.yielded[WATER]
+    world.stop()
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_whoever_the_gate_alone_has_seen_is_yielded_to(
+    agent: Agent, world: World, refused: bool
+) -> None:
+    """Seed 1078452, P9: an operator's value came between two polls, when a kill gave everything back;
+    the gate read it, the device refused (or went silent), and by the next poll it was gone again."""
+    assert not isinstance(await agent.act(want(agent, WATER, 0.3)), Denial)
+    bms = world.fields["bms"]
+    bms.operator(WATER, 9.5)
+    bms.refuses, bms.loses_answer = refused, not refused
+    bms.on_write = lambda: setattr(bms, "reads_nothing", not refused)
+    await agent.end([Ending(WATER, Target.BASELINE, "test")])
+    assert "at priority 8 (9.5)" in agent.control.yielded[WATER]
+    assert WATER in agent.executor.held, "what we have there is still to be taken out"
+    bms.operator(WATER, None)
+    bms.refuses = bms.loses_answer = bms.reads_nothing = False
+    world.clock.advance(60.0)
+    world.poll(agent)
+    await agent.fast()
+    assert agent.executor.held == {}
+    assert WATER in agent.control.yielded
+    world.stop()
+    assert WATER in world.start().control.yielded
     world.stop()
