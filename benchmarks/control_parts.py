@@ -24,8 +24,8 @@ from agent.commissioning import train_on_plant
 from agent.logs import configure
 from agent.plants.energyplus_edits import CURVES_NOTE
 from agent.plants.site import PlantError
+from agent.references.cache import Cache
 from agent.references.controllers import run_reference
-from agent.references.run import Cache
 from agent.rehearse import Rehearsal, rehearse
 
 HERE = Path(__file__).resolve().parent.parent
@@ -297,6 +297,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plants", default=str(HERE.parent / "shared" / "plants"))
     parser.add_argument("--out", type=Path, default=HERE / "build" / "control")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--known", type=Path, default=HERE / "benchmarks" / "references.json",
+                        help="runs of references that need not be made again")  # fmt: skip
+    parser.add_argument("--remember", action="store_true", help="write the references of this run into --known")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="all results as JSON on stdout")
     options = parser.parse_args(argv)
     if "fixed" not in options.controllers:
@@ -304,12 +307,22 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def remember(done: dict[str, tuple[Case, dict[str, Result]]], cache: Cache, known: Path) -> None:
+    """Keep what the references gave, for those who have not the hours to run them again."""
+    runs = dict(
+        cache.named(name, case.plan)
+        for case, results in done.values()
+        for name in results.keys() - {"skadi"}
+    )
+    known.write_text(json.dumps(runs, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run, print, plot. 1 when a case could not be run, or Skadi misses its pass line on the hall."""
     options = arguments(argv)
     configure(level="warning")
     options.out.mkdir(parents=True, exist_ok=True)
-    shelf, cache = Shelf(options.out), Cache(options.out / "references")
+    shelf, cache = Shelf(options.out), Cache(options.out / "references", options.known)
     done: dict[str, tuple[Case, dict[str, Result]]] = {}
     failed = 0
     for case in cases(options):
@@ -320,6 +333,8 @@ def main(argv: list[str] | None = None) -> int:
         except PlantError as error:
             failed += 1
             print(f"{case.name}: {error}", file=sys.stderr)
+    if options.remember:
+        remember(done, cache, options.known)
     lines = [line for case, results in done.values() for line in rows(case, results)]
     text = f"{table(lines)}\n\nEnergyPlus: {CURVES_NOTE}.\n"
     (options.out / "control.md").write_text(text, encoding="utf-8")

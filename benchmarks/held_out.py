@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path[0] = str(HERE)  # the folder of this file holds a control.py of its own
 
 from agent.logs import configure  # noqa: E402
+from agent.references.cache import Cache  # noqa: E402
 from agent.references.controllers import run_reference  # noqa: E402
-from agent.references.run import Cache  # noqa: E402
 from agent.rehearse import Rehearsal, rehearse  # noqa: E402
 
 ODD: dict[str, dict[str, str]] = {

@@ -12,8 +12,8 @@ import click
 from agent.cli.exits import Exit, fail, print_json
 from agent.cli.options import json_option
 from agent.plants.site import PlantError
+from agent.references.cache import Cache
 from agent.references.controllers import REFERENCES, captured, run_reference
-from agent.references.run import Cache
 from agent.rehearse import ALIASES, Progress, Rehearsal
 from agent.rehearse import rehearse as run_rehearsal
 from config.loader import load_site

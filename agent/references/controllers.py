@@ -11,17 +11,11 @@ from typing import Any
 
 from agent.clock import stopwatch_s
 from agent.plants.site import PlantError
+from agent.references.cache import Cache
 from agent.references.oracle import oracle
 from agent.references.policies import SEARCHED, Group
-from agent.references.run import (
-    Bench,
-    Cache,
-    Played,
-    Trial,
-    play_all,
-    play_all_foreseen,
-    tick_of,
-)  # fmt: skip
+from agent.references.run import Bench, play_all, play_all_foreseen, tick_of
+from agent.references.trial import Played, Trial
 from agent.rehearse import Progress, Rehearsal, load_plant
 
 REFERENCES = ("fixed", "trim-respond", "pid", "best-constant", "oracle")

@@ -14,8 +14,10 @@ from typing import Any
 
 from agent.clock import stopwatch_s
 from agent.plants.contract import Plant
+from agent.references.cache import Cache
 from agent.references.policies import SEARCHED, Group
-from agent.references.run import Bench, Cache, Trial, foresee, play_all, tick_of
+from agent.references.run import Bench, foresee, play_all, tick_of
+from agent.references.trial import Trial
 from agent.rehearse import Progress, Rehearsal, load_plant
 
 EVERY_S = 3600.0

@@ -1,29 +1,24 @@
-"""Plays a policy on a plant in virtual time, physics alone, and remembers what it gave.
+"""Plays a policy on a plant in virtual time, physics alone.
 
 The sums are the rehearsal's own (agent/tally.py), so a reference and the agent are counted
-alike. Runs go to a cache on disk by everything they depend on; a damaged entry is run again.
+alike. Finished runs are remembered (agent/references/cache.py).
 """
 
-import ast
-import hashlib
-import importlib
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agent.clock import stopwatch_s
 from agent.plants.contract import Plant, stepped
-from agent.plants.site import PlantError, plant_site
+from agent.plants.site import plant_site
+from agent.references.cache import Cache
 from agent.references.policies import Policy, Scene, constant, fixed, hourly, pid, trim_respond
-from agent.rehearse import ALIASES, START_S, Progress, Rehearsal, load_plant
+from agent.references.trial import Played, Trial
+from agent.rehearse import START_S, Progress, Rehearsal, load_plant
 from agent.tally import Tally
 from config.addresses import NamedAddress
 from config.schema import LimitsSection
@@ -40,35 +35,6 @@ POLICIES: Mapping[str, Callable[[Scene, Any], Policy]] = {
 }
 
 _WORTH_PROCESSES_S = 5.0  # of work: starting processes takes a second or two each
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One run. policy: a name of POLICIES; values: its set points, plain JSON values."""
-
-    plan: Rehearsal
-    policy: str = "fixed"
-    values: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What a run gave: the rehearsal's result, and each hour's kWh and steps over a limit."""
-
-    result: dict[str, Any]
-    hours_kwh: list[float] = field(default_factory=list)
-    hours_over: list[int] = field(default_factory=list)
-
-    @property
-    def cost(self) -> float:
-        """Wh/prompt where there are prompts, else kWh: what is compared."""
-        per = self.result["wh_per_prompt"]
-        return float(self.result["total_kwh"] if per is None else per)
-
-    @property
-    def over(self) -> int:
-        """Steps over any limit."""
-        return sum(self.result["violation_steps"].values())
 
 
 class Bench:
@@ -157,85 +123,6 @@ def _play(plan: Rehearsal, bench: Bench, policy: Policy, trial: Trial, started_s
     if callable(truth):
         result["truth"] = truth()
     return Played(result, hours_kwh, hours_over)
-
-
-class Cache:
-    """Finished runs on disk, one JSON file each, by a hash of all they depend on."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.folder = folder or base / "skadi" / "references"
-
-    def get(self, trial: Trial) -> Played | None:
-        """A run made before, or None: never made, or not readable any more."""
-        try:
-            body = json.loads(self._path(trial).read_text(encoding="utf-8"))
-            return Played(body["result"], body["hours_kwh"], body["hours_over"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # made anew, and written over
-
-    def summary(self, name: str, plan: Rehearsal) -> dict[str, Any] | None:
-        """What a reference controller gave on this plan, where it was run before."""
-        played = self.get(Trial(replace(plan, controller=name, model=None), name, "summary"))
-        return played.result if played else None
-
-    def keep(self, name: str, plan: Rehearsal, result: dict[str, Any]) -> None:
-        """Remember what a reference controller gave on this plan."""
-        self.put(Trial(replace(plan, controller=name, model=None), name, "summary"), Played(result))
-
-    def put(self, trial: Trial, played: Played) -> None:
-        """Remember a run; whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(trial)
-        body = {"result": played.result, "hours_kwh": played.hours_kwh, "hours_over": played.hours_over}  # fmt: skip
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(body), encoding="utf-8")
-        part.replace(path)
-
-    def _path(self, trial: Trial) -> Path:
-        plan = trial.plan
-        about = {
-            "plant": ALIASES.get(plan.plant, plan.plant), "code": _code(plan.plant),
-            "args": {k: [v, _content(v)] for k, v in sorted(plan.plant_args.items())},
-            "hours": plan.hours, "tick_s": plan.tick_s, "site": repr(plan.site),
-            "policy": trial.policy, "values": trial.values,
-        }  # fmt: skip
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{trial.policy}-{digest[:32]}.json"
-
-
-def _code(plant: str) -> str:
-    """A hash of the source a run depends on, not of how it is laid out: the plant's package, and ours
-    around it.
-
-    A plant's module may add what lies outside its code: a function fingerprint() -> str.
-    """
-    try:
-        module = importlib.import_module(ALIASES.get(plant, plant).partition(":")[0])
-    except ImportError as error:
-        raise PlantError(f"--plant {plant!r}: {error}") from error
-    here = Path(__file__).parent
-    agent = here.parent
-    files = [agent / "tally.py", *sorted(here.glob("*.py")), *sorted((agent / "plants").glob("*.py"))]  # fmt: skip
-    if module.__file__ is not None and Path(module.__file__).parent != agent / "plants":
-        own = Path(module.__file__)
-        files += sorted(own.parent.rglob("*.py")) if own.name == "__init__.py" else [own]
-    files += [agent.parent / "control" / "energy.py"]
-    digest = hashlib.sha256()
-    fingerprint = getattr(module, "fingerprint", None)
-    if callable(fingerprint):
-        digest.update(str(fingerprint()).encode())
-    for file in files:
-        digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
-    return digest.hexdigest()
-
-
-def _content(text: str) -> str | None:
-    """A hash of the file an argument names, None where it names none."""
-    try:
-        return hashlib.sha256(Path(text).read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        return None
 
 
 def play_all(trials: Sequence[Trial], cache: Cache | None, workers: int = 1,

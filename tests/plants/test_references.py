@@ -1,14 +1,17 @@
 """Reference controllers against plants whose best answer is known by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.plants.site import PlantError
+from agent.references.cache import Cache
 from agent.references.controllers import run_reference
 from agent.references.policies import Scene, pid, trim_respond
-from agent.references.run import Cache, Trial, play, play_all
+from agent.references.run import play, play_all
+from agent.references.trial import Trial
 from agent.rehearse import Rehearsal, load_plant, rehearse
 from tests.plants.tiny import TwoZones
 
@@ -166,6 +169,22 @@ def test_finished_runs_are_remembered_and_damaged_ones_made_again(tmp_path: Path
         file.write_text('{"result": 1', encoding="utf-8")
     assert run_reference("best-constant", plan(), cache=cache)["total_kwh"] == first["total_kwh"]
     assert TwoZones.stepped > stepped
+
+
+def test_a_file_of_known_runs_spares_them(tmp_path: Path) -> None:
+    """Those of the same code and arguments; others are run."""
+    made = Cache(tmp_path / "here")
+    first = run_reference("best-constant", plan(), cache=made)
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps(dict([made.named("best-constant", plan())])), encoding="utf-8")
+    elsewhere, stepped = Cache(tmp_path / "there", known), TwoZones.stepped
+    again = run_reference("best-constant", plan(), cache=elsewhere)
+    assert again["total_kwh"] == first["total_kwh"]
+    assert TwoZones.stepped == stepped
+    run_reference("best-constant", plan(best_c="23"), cache=elsewhere)
+    assert TwoZones.stepped > stepped
+    with pytest.raises(KeyError, match="was never run"):
+        elsewhere.named("oracle", plan())
 
 
 def test_another_argument_is_another_run(tmp_path: Path) -> None:
