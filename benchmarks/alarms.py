@@ -75,7 +75,8 @@ async def week(plan: Rehearsal, folder: Path) -> dict[str, Any]:
 
     def progress(done: float) -> None:
         calls.somebody_looks()
-        print(f"\r{100 * done:5.1f} %  {len(calls.times)} calls", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{100 * done:5.1f} %  {len(calls.times)} calls", end="", file=sys.stderr)
 
     await run.run(plan.hours, progress)
     await asyncio.sleep(0)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.boosting import boost
-from control.forecast import DAY_S, FORECASTERS, History, boosted
-from control.foresight import KEPT, NAMES, STEP_S
+from control.forecast import DAY_S, History
+from control.foresight import KEPT, NAMES, STEP_S, told
 from simulators.hall import Hall
 
 F64 = NDArray[np.float64]
@@ -63,8 +63,7 @@ def errors(values: F64, step_s: float, learn_s: float) -> dict[str, dict[str, fl
         past = History(values[max(i + 1 - kept, 0) : i + 1], step_s, i * step_s)
         if (i - first) % round(learn_s / step_s) == 0:
             trees = boost(past, most)
-        told = [*(f(past, most) for f in FORECASTERS.values()), boosted(trees, past, most)]
-        for name, expected in zip(NAMES, told, strict=True):
+        for name, expected in zip(NAMES, told(past, trees, most), strict=True):
             found[name].append(np.abs(expected - values[i + 1 : i + 1 + most]))
     return {
         name: {k: float(np.mean([e[h - 1] for e in rows])) for k, h in ahead.items()}

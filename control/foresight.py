@@ -123,7 +123,7 @@ def _closed(old: Foresight, step: int) -> Foresight:
     off = mean[:, None, None] - old.made[:, :, h, h]
     errors = np.concatenate([old.errors[..., 1:], off[..., None]], axis=-1)
     end_s = (old.step + 1) * STEP_S
-    said = np.array([_said(History(v, STEP_S, end_s), t) for v, t in zip(values, old.boosted, strict=True)])  # fmt: skip
+    said = np.array([told(History(v, STEP_S, end_s), t) for v, t in zip(values, old.boosted, strict=True)])  # fmt: skip
     silent = np.full((*said.shape[:2], min(missed, AHEAD), AHEAD), np.nan)
     made = np.concatenate([silent, said[:, :, None], old.made], axis=2)[:, :, :AHEAD]
     values = np.concatenate([values, np.full((len(SERIES), missed), np.nan)], axis=1)[:, -KEPT:]
@@ -142,6 +142,6 @@ def _bridged(values: F64, value: float) -> F64:
     return out
 
 
-def _said(past: History, trees: Trees | None) -> F64:
-    """What each forecaster expects, (f, AHEAD); NaN where it can't say."""
-    return np.array([*(f(past, AHEAD) for f in FORECASTERS.values()), boosted(trees, past, AHEAD)])
+def told(past: History, trees: Trees | None, ahead: int = AHEAD) -> F64:
+    """What each forecaster (in the order of NAMES) expects, (f, ahead); NaN where it can't say."""
+    return np.array([*(f(past, ahead) for f in FORECASTERS.values()), boosted(trees, past, ahead)])
