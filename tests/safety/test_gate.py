@@ -460,6 +460,37 @@ async def test_a_lost_outcome_of_a_failure_is_still_a_failure(
     assert isinstance(await rig.one(SUPPLY, 19.5), Mismatch)
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_giving_back_that_fails_says_whom_it_has_seen(rig: Rig, refused: bool) -> None:
+    """The next look may find nobody; and what is ours there is still to be taken out."""
+    await rig.one(WATER, 8.4)
+    bms = rig.world.fields["bms"]
+    bms.operator(WATER, 9.5)
+    bms.refuses, bms.loses_request = refused, not refused
+    bms.on_write = lambda: setattr(bms, "reads_nothing", not refused)
+    (outcome,) = await rig.back(WATER)
+    assert outcome.receipt == Overridden(WATER, 8, 9.5, "an operator's priority rules")
+    assert outcome.lease is not None
+    assert rig.held()[WATER] == outcome.lease
+    assert rig.journal.latched()[WATER]["priority"] == 8
+    bms.refuses = bms.loses_request = bms.reads_nothing = False
+    bms.on_write = None
+    await rig.back(WATER)
+    assert rig.held() == {}
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_giving_back_that_fails_with_nobody_there_is_a_failure(
+    rig: Rig, refused: bool
+) -> None:
+    await rig.one(WATER, 8.4)
+    bms = rig.world.fields["bms"]
+    bms.refuses, bms.loses_request = refused, not refused
+    (outcome,) = await rig.back(WATER)
+    assert isinstance(outcome.receipt, Failed if refused else Unknown)
+    assert rig.journal.latched() == {}
+
+
 async def test_prolonging_changes_the_expiry_of_what_stands_and_the_age_of_its_baseline(
     rig: Rig,
 ) -> None:
