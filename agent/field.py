@@ -3,7 +3,6 @@
 Pure looks at a site and at a running agent's store; decides nothing and touches no device.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -69,13 +68,18 @@ def rows(
     ]
 
 
+def baseline_age_s(agent: "Agent", lease: Lease) -> float | None:
+    """How long ago the baseline was read, None: not known, which counts as too long."""
+    return None if lease.baseline_s is None else agent.clock.now_s() - lease.baseline_s
+
+
 def baseline_is_old(agent: "Agent", lease: Lease) -> bool:
     """True when giving back would write the safe value because the baseline was read too long ago."""
     bounds = agent.site.points[lease.point].limits
     if bounds.relinquish or bounds.safe_value is None or lease.baseline is None:
         return False
-    age_s = math.inf if lease.baseline_s is None else agent.clock.now_s() - lease.baseline_s
-    return age_s > bounds.baseline_max_age_s
+    age_s = baseline_age_s(agent, lease)
+    return age_s is None or age_s > bounds.baseline_max_age_s
 
 
 def held(agent: "Agent", key: str) -> dict[str, Any] | None:
@@ -84,11 +88,11 @@ def held(agent: "Agent", key: str) -> dict[str, Any] | None:
     if lease is None:
         return None
     point = agent.site.points[key]
-    now_s = agent.clock.now_s()
+    left_s = lease.expires_s - agent.clock.now_s()
     relinquish = point.writable is not None and point.writable.relinquish
     return {
         "value": lease.value, "baseline": lease.baseline, "certain": lease.certain,
-        "baseline_age_s": None if lease.baseline_s is None else now_s - lease.baseline_s,
-        "expires_s": lease.expires_s - now_s, "expires": utc(lease.expires_s + agent.clock.offset_s()),
+        "baseline_age_s": baseline_age_s(agent, lease),
+        "expires_s": left_s, "expires": utc(lease.expires_s + agent.clock.offset_s()),
         "priority": agent.site.device[point.device].write_priority if relinquish else None,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.field import held
+from agent.field import baseline_age_s, held
 from agent.plain import plain
 from control.guardrails import objections
 from control.leases import PERSONS
@@ -195,15 +195,15 @@ def approve_baseline(agent: "Agent", point: str) -> Answer:
     lease = agent.control.leases.get(point)
     if lease is None:
         return False, {"reason": f"nothing of ours is held on {point}"}, False
-    bounds, now_s = agent.site.points[point].limits, agent.clock.now_s()
+    bounds = agent.site.points[point].limits
     if bounds.relinquish or lease.baseline is None:
         return False, {"reason": f"{point} is given back by Null, not to a baseline"}, False
     if not bounds.min <= lease.baseline <= bounds.max:
         reason = f"{lease.baseline:g} is outside {bounds.min:g}..{bounds.max:g}: never written"
         return False, {"reason": reason}, True
-    age_s = None if lease.baseline_s is None else now_s - lease.baseline_s
+    age_s = baseline_age_s(agent, lease)
     try:
-        agent.executor.prolong([replace(lease, baseline_s=now_s)])
+        agent.executor.prolong([replace(lease, baseline_s=agent.clock.now_s())])
     except JournalError as error:
         return False, {"reason": f"journal: {error}"}, False
     agent.control = but(agent.control, leases=dict(agent.executor.held))

@@ -39,16 +39,16 @@ class Cache:
 
     def summary(self, name: str, plan: Rehearsal) -> dict[str, Any] | None:
         """What a reference controller gave on this plan, where it was run before."""
-        played = self.get(Trial(replace(plan, controller=name, model=None), name, "summary"))
+        played = self.get(_summary(name, plan))
         return played.result if played else None
 
     def keep(self, name: str, plan: Rehearsal, result: dict[str, Any]) -> None:
         """Remember what a reference controller gave on this plan."""
-        self.put(Trial(replace(plan, controller=name, model=None), name, "summary"), Played(result))
+        self.put(_summary(name, plan), Played(result))
 
     def named(self, name: str, plan: Rehearsal) -> tuple[str, dict[str, Any]]:
         """What `summary` knows, and the name it has, for a file of known runs. Raises KeyError."""
-        trial = Trial(replace(plan, controller=name, model=None), name, "summary")
+        trial = _summary(name, plan)
         if (played := self.get(trial)) is None:
             raise KeyError(f"{name} was never run on {plan.plant_args}")
         return self._path(trial).name, _body(played)
@@ -71,6 +71,11 @@ class Cache:
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{trial.policy}-{digest[:32]}.json"
+
+
+def _summary(name: str, plan: Rehearsal) -> Trial:
+    """What all that a reference controller gave on a plan is remembered by."""
+    return Trial(replace(plan, controller=name, model=None), name, "summary")
 
 
 def _body(played: Played) -> dict[str, Any]:

@@ -181,24 +181,23 @@ def coiled() -> Site:
     return replace(SITE, devices=(*SITE.devices, Device(id="coil", protocol="snmp", points=seen)))
 
 
+def supply(site: Site, **more: Any) -> Site:
+    """The site with another supply register."""
+    devices = tuple(
+        replace(d, points=tuple(replace(p, **more) if p.key == SUPPLY else p for p in d.points))
+        for d in site.devices
+    )
+    return replace(site, devices=devices)
+
+
 def whole() -> Site:
     """A supply register that knows whole kelvins only."""
-    address = replace(SITE.points[SUPPLY].address, type="int16")  # type: ignore[type-var]
-    devices = tuple(
-        replace(d, points=tuple(replace(p, address=address) if p.key == SUPPLY else p for p in d.points))
-        for d in SITE.devices
-    )  # fmt: skip
-    return replace(SITE, devices=devices)
+    return supply(SITE, address=replace(SITE.points[SUPPLY].address, type="int16"))  # type: ignore[type-var]
 
 
 def rounding() -> Site:
     """A supply register of fine steps and no deadband: only float32's own rounding is left."""
-    fine = bounds(SUPPLY, deadband=0.0)
-    devices = tuple(
-        replace(d, points=tuple(replace(p, scale=1e-4) if p.key == SUPPLY else p for p in d.points))
-        for d in fine.devices
-    )
-    return replace(fine, devices=devices)
+    return supply(bounds(SUPPLY, deadband=0.0), scale=1e-4)
 
 
 def lock(**more: Any) -> Site:
