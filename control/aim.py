@@ -9,7 +9,7 @@ among those weighed, and always affordable. Moves nothing.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,27 @@ EXPLORING_MOST, EXPLORING_FREE_S = 0.02, 6 * 3600.0  # of the time, and at first
 STEPS = 52  # levels weighed over a family's range, at least a quarter of a kelvin apart
 ARRIVED = 0.06  # of its range: a target this near is reached; until then it stands
 ARRIVE_S = 7200.0  # at most
+# What seems to cost nothing may be held where nothing may be tried any more, if what it may cost until it is
+# known is covered: walls and slab take a day, and small effects are seen behind them only. For so long, and
+# while it seems to cost less than this of the total.
+KNOWN_H, HELD_S, HELD_COSTS = 12.0, 24 * 3600.0, 0.002
+SMALL = 0.02  # of the total: effects in more doubt than this are not small
 SETTLED = 0.5  # rough by less: an average tells what its levels take
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a hall can afford now: kWh that may be lost, of which total; whether there is time to try
+    what is likely dearer; what a change of target must be worth."""
+
+    kwh: float
+    total_kw: float
+    floor_kw: float
+    may_try: bool
+
+    def cover(self, found_kw: float, sigma_kw: float, hours: float) -> bool:
+        """Whether levels, by their effect against those found, may be held for so long."""
+        return (found_kw + CAUTION * sigma_kw) * hours <= self.kwh
 
 
 def aimed(chart: Chart, total_kw: float, floor_kw: float, most: F64, least: F64) -> Chart:
@@ -49,11 +69,11 @@ def aimed(chart: Chart, total_kw: float, floor_kw: float, most: F64, least: F64)
     chart = replace(chart, fresh=False, saved_kwh=float(kwh.sum()), weighed=_weighed(chart),
                     explored_s=chart.explored_s + chart.block_s * chart.exploring)  # fmt: skip
     lately = float(kwh[when_s >= chart.at_s - WEEK_S].sum())
-    bears_kw = max(ALLOWANCE_H * total_kw + lately, 0.0) / WRONG_H
-    allowed = chart.explored_s <= EXPLORING_MOST * age_s + EXPLORING_FREE_S
-    if allowed and (back := _looking_back(chart, most, least)) is not None:
+    bears_kwh = max(ALLOWANCE_H * total_kw + lately, 0.0)
+    may_try = chart.explored_s <= EXPLORING_MOST * age_s + EXPLORING_FREE_S
+    if may_try and (back := _looking_back(chart, most, least)) is not None:
         return back
-    return _chosen(chart, total_kw, bears_kw, OPTIMISM if allowed else 0.0, floor_kw, most, least)  # fmt: skip
+    return _chosen(chart, Means(bears_kwh, total_kw, floor_kw, may_try), most, least)
 
 
 def _looking_back(chart: Chart, most: F64, least: F64) -> Chart | None:
@@ -62,33 +82,59 @@ def _looking_back(chart: Chart, most: F64, least: F64) -> Chart | None:
     if found[0] + SURE * sigma[0] <= 0.0 or not _not_seen_lately(chart):
         return None
     back = np.clip(chart.baseline, least, most)
-    return replace(chart, target=back, aimed_s=chart.at_s, exploring=True)
+    return replace(chart, target=back, aimed_s=chart.at_s, exploring=True, held=False)
 
 
-def _chosen(chart: Chart, total_kw: float, bears_kw: float, optimism: float, floor_kw: float, most: F64, least: F64) -> Chart:  # fmt: skip
+def _chosen(chart: Chart, means: Means, most: F64, least: F64) -> Chart:
     within = np.clip(chart.target, least, most)
     found, sigma = effect_kw(chart, chart.baseline, within[None])
-    stays = bool(found[0] + CAUTION * sigma[0] <= bears_kw)
-    if stays and _under_way(chart, optimism):
+    found_kw, sigma_kw = float(found[0]), float(sigma[0])
+    stays = means.cover(found_kw, sigma_kw, WRONG_H)
+    if stays and _under_way(chart, OPTIMISM * means.may_try):
         return replace(chart, target=within)
+    fit = _fit(chart, means, most, least)
+    likely_kw = min((0.0, *(c.kw for c in fit)))
+    if stays and chart.held and _held_on(chart, means, likely_kw, found_kw, sigma_kw):
+        return replace(chart, target=within)
+    best = min(fit, key=lambda c: _worth(c, means, likely_kw, sigma_kw), default=None)
+    if best is None or (stays and _worth(best, means, likely_kw, sigma_kw) >= -means.floor_kw):
+        return replace(chart, target=within, exploring=False, held=False)
+    exploring, held = best.kw > likely_kw + means.floor_kw, _seems_free(best, means, likely_kw)
+    target = np.clip(best.levels, least, most) if best.with_air is None else best.levels
+    return replace(chart, target=target, aimed_s=chart.at_s, exploring=exploring, held=held)
+
+
+def _fit(chart: Chart, means: Means, most: F64, least: F64) -> list[Choice]:
+    """The levels weighed that inlets allow, that are not far beyond what was seen, and affordable."""
     low, high = _tried(chart)
     low, high = np.maximum(low, least) - 1e-9, np.minimum(high, most) + 1e-9
-    fit = [
-        c for c in chart.weighed if _affordable(c, bears_kw) and _within(chart, c, low, high, most)
-    ]
-    here_kw = min(PRUDENCE * float(sigma[0]), PRUDENT * total_kw)
+    return [
+        c for c in chart.weighed
+        if (c.family < 0 or means.cover(c.found_kw, c.found_sigma_kw, WRONG_H)) and _within(chart, c, low, high, most)
+    ]  # fmt: skip
 
-    def worth(c: Choice) -> float:
-        # Where nothing may be tried, what is not borne out against the levels found is left.
-        doubt_kw = min(PRUDENCE * c.found_sigma_kw, PRUDENT * total_kw) - here_kw
-        return c.kw - optimism * c.sigma_kw if optimism else c.kw + doubt_kw
 
-    best = min(fit, key=worth, default=None)
-    if best is None or (stays and worth(best) >= -floor_kw):
-        return replace(chart, target=within, exploring=False)
-    exploring = best.kw > min(0.0, *(c.kw for c in fit)) + floor_kw
-    target = np.clip(best.levels, least, most) if best.with_air is None else best.levels
-    return replace(chart, target=target, aimed_s=chart.at_s, exploring=exploring)
+def _worth(c: Choice, means: Means, likely_kw: float, sigma_kw: float) -> float:
+    """What a change to these levels takes more, the less the better, with its doubt."""
+    if means.may_try or _seems_free(c, means, likely_kw):
+        return c.kw - OPTIMISM * c.sigma_kw
+    # Where nothing may be tried, what is not borne out against the levels found is left.
+    most_kw = PRUDENT * means.total_kw
+    return c.kw + min(PRUDENCE * c.found_sigma_kw, most_kw) - min(PRUDENCE * sigma_kw, most_kw)
+
+
+def _seems_free(c: Choice, means: Means, likely_kw: float) -> bool:
+    """Whether levels may be held to be known, though there is no time to try: a small effect, likely as
+    good as the best there is."""
+    small = c.found_sigma_kw <= SMALL * means.total_kw and c.kw <= likely_kw + means.floor_kw
+    return not means.may_try and small and means.cover(c.found_kw, c.found_sigma_kw, KNOWN_H)
+
+
+def _held_on(chart: Chart, means: Means, likely_kw: float, found_kw: float, sigma_kw: float) -> bool:  # fmt: skip
+    """Whether what is held to be known is held on: not long enough, and it does not seem to cost."""
+    soon = chart.at_s - chart.aimed_s < HELD_S
+    cheap = likely_kw >= -HELD_COSTS * means.total_kw
+    return soon and cheap and means.cover(found_kw, sigma_kw, KNOWN_H)
 
 
 def _not_seen_lately(chart: Chart) -> bool:
@@ -96,10 +142,6 @@ def _not_seen_lately(chart: Chart) -> bool:
     spans = np.array([f.span for f in chart.families])
     near = (np.abs(chart.seen.levels - chart.baseline) / spans).max(axis=1) <= ARRIVED
     return chart.at_s - float(chart.seen.at_s[near].max(initial=chart.since_s)) > SWITCHBACK_S
-
-
-def _affordable(c: Choice, bears_kw: float) -> bool:
-    return c.family < 0 or c.found_kw + CAUTION * c.found_sigma_kw <= bears_kw
 
 
 def _within(chart: Chart, c: Choice, low: F64, high: F64, most: F64) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control import rest
-from control.response import AROUND, Kernel, Response, Seen, chosen, fitted, wet_bulb_c
+from control.fits import Fits, chosen, fitted
+from control.response import AROUND, Kernel, Seen, wet_bulb_c
 from control.rest import Rest
 from control.signals import AIR_KNOBS, HALL, PLACE
 from control.slow_model import metered
@@ -102,12 +103,13 @@ class Chart:
     rest: Rest | None = None
     blocks: int = 0
     next_choice: int = FIRST_CHOICE
-    response: Response | None = None
+    response: Fits | None = None
     over: F64 | None = None  # inlets over their air at the last look
     over_k: float = 0.0  # the highest of them, where they are known
     flicker_k: float = 0.1
     explored_s: float = 0.0
     exploring: bool = False  # the target is there to learn
+    held: bool = False  # the target is there to be known, and seems to cost nothing
     aimed_s: float = 0.0
     saved_kwh: float = 0.0
     weighed: tuple[Choice, ...] = ()
@@ -169,7 +171,7 @@ def _surprised(chart: Chart, kw: float) -> bool:
     spans = np.array([f.span for f in chart.families])
     asked = chart.sums.asked / chart.sums.s
     moved = float((np.abs(asked - chart.seen.asked[-1]) / spans).max()) > UNSETTLED
-    last, least = chart.seen.kw[-1], max(SURPRISE, 4.0 * chart.response.kernel.noise)
+    last, least = chart.seen.kw[-1], max(SURPRISE, 4.0 * chart.response.best.kernel.noise)
     return moved and bool(abs(kw - last) > least * abs(last))
 
 
@@ -321,11 +323,12 @@ def _fitted(chart: Chart) -> Chart:
     degrees = np.array([f.degrees for f in chart.families])
     around = _relative(chart.seen)
     seen = replace(chart.seen, around=around, kw=chart.seen.kw / _shares(chart, around))
-    kernel = chart.response.kernel if chart.response is not None else Kernel()
+    fits = chart.response
+    kernels = tuple(f.kernel for f in fits.each) if fits is not None else (Kernel(),)
     if chart.blocks < chart.next_choice:
-        return replace(chart, response=fitted(degrees, seen, kernel))
+        return replace(chart, response=fitted(degrees, seen, kernels))
     following = int(1.25 * chart.blocks) + 2
-    return replace(chart, response=chosen(degrees, seen, kernel), next_choice=following)
+    return replace(chart, response=chosen(degrees, seen, kernels), next_choice=following)
 
 
 def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
@@ -333,7 +336,7 @@ def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
     are. NaN before anything was seen."""
     if chart.response is None:
         return np.full(len(levels), np.nan), np.full(len(levels), np.nan)
-    around = chart.response.seen.around[-1]
+    around = chart.response.best.history.seen.around[-1]
     mean, sigma = chart.response.effects(levels, now, around)
     share = float(_shares(chart, around[None])[0])
     mean, sigma = share * mean, share * sigma
@@ -348,7 +351,7 @@ def saved(chart: Chart) -> tuple[F64, F64]:
     now: what was believed at the time is the worse for being older."""
     if chart.response is None:
         return np.zeros(0), np.zeros(0)
-    seen = chart.response.seen
+    seen = chart.response.best.history.seen
     more = chart.response.more_kw(chart.baseline) * _shares(chart, seen.around)
     if chart.rest is not None:
         more = more - chart.rest.effects(seen.levels, chart.baseline)[0]
@@ -359,7 +362,7 @@ def doubt_kwh(chart: Chart) -> float:
     """1-sigma of all that was saved."""
     if chart.response is None:
         return 0.0
-    seen, hours = chart.response.seen, _hours(chart.response.seen)
+    seen, hours = chart.response.best.history.seen, _hours(chart.response.best.history.seen)
     doubt = chart.response.doubt(chart.baseline, hours * _shares(chart, seen.around))
     if chart.rest is None:
         return doubt

@@ -52,13 +52,19 @@ class Gaussian:
 
 
 def learn(
-    belief: Gaussian, x: F64, y: float, noise: float, steps: float = 1.0, jumps: bool = False
+    belief: Gaussian,
+    x: F64,
+    y: float,
+    noise: float,
+    steps: float = 1.0,
+    jumps_at: F64 | None = None,
 ) -> Gaussian:
     """Update with one measurement y = x · coefficients ± noise, `steps` after the last one.
 
     A measurement far outside of what was believed possible makes coefficients uncertain again,
-    so that a changed hall is learned anew; where it `jumps`, the first coefficient takes the jump
-    and the others keep what they have learned. Returns the belief unchanged for a y that is NaN.
+    so that a changed hall is learned anew; with `jumps_at`, regressors (k,) at which it may jump, the
+    first coefficient takes what jumps there, and the others learn only from how far x is from
+    them. Returns the belief unchanged for a y that is NaN.
     """
     if not np.isfinite(y) or not np.isfinite(x).all():
         return belief
@@ -68,9 +74,10 @@ def learn(
     spread = float(x @ cov @ x) + noise**2
     if (y - expected) ** 2 > SURPRISE**2 * spread:
         cov = _bounded(cov * DOUBT_GROWS, sigma)
-        if jumps:
-            cov[0, :] = cov[:, 0] = 0.0
-            cov[0, 0] = (y - expected) ** 2
+        if jumps_at is not None:
+            others = jumps_at[1:] @ cov[1:, 1:]
+            cov[0, 1:] = cov[1:, 0] = -others
+            cov[0, 0] = (y - expected) ** 2 + float(others @ jumps_at[1:])
         spread = float(x @ cov @ x) + noise**2
     gain = cov @ x / spread
     after = cov - np.outer(gain, x @ cov)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Parts = tuple[F64, F64, F64, F64]
-Acts = tuple[F64, F64]  # how alike: what levels do alone, and what they do as things are
+Alike = tuple[F64, F64, F64]  # what levels do alone, what they do as things are, their slopes
+Ask = tuple[Alike, Alike]  # levels to what was seen, and to each other
 
 # How far along each axis an answer may change much. Judgement: coils and economizers act over a
 # few kelvin of approach, chillers over more; fan laws over a quarter of the speed.
@@ -29,22 +30,15 @@ SLOW_S = 3 * 3600.0  # what drifts unseen is another after so long
 AGE_S = 10 * 86_400.0  # what setpoints did is worth less after so long: seasons, repairs, new racks
 AROUND = ("outdoor_c", "wet_c", "load", "cos", "sin")  # load: over its mean; the day's clock
 
-# Sizes of the parts as shares of the mean, to be chosen from by likelihood.
-_SIZES = {
-    "alone": (0.03, 0.1, 0.2, 0.6),
-    "acts": (0.01, 0.05, 0.2, 0.6),
-    "drift": (0.01, 0.03, 0.15),
-}
 _WEATHER, _LINEAR = 0.3, 0.3
 # What air and masses give back or take in while they follow a step, of the mean a kelvin: of the step
 # itself a block, of what lags by a quarter of an hour, of what is heavy. It is no effect of levels, and is over when they stand.
 _STORED = (0.15, 0.15, 0.03)
 NOISE = (0.003, 0.3)  # of the mean, at least and at most
-TURN = 10.0  # log-likelihood: what it takes to believe that power follows otherwise than thought
 AT_REST, SAME, PAIRS_LEAST, PAIR_S = 0.3, 0.1, 4, 7200.0
 # How likely they are before anything was tried: medians and spreads, log-normal. Little that was
 # tried shows little, so that small sizes must be borne out.
-_USUAL = {"alone": (0.2, 0.5), "acts": (0.1, 1.5)}
+_USUAL = {"alone": (0.2, 0.5), "acts": (0.1, 1.5), "stored": (1.0, 1.5), "heavy": (1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,8 @@ class Kernel:
     acts: float = 0.2
     drift: float = 0.03
     noise: float = 0.01
+    stored: float = 1.0  # of _STORED: the step and what lags; what is heavy
+    heavy: float = 1.0
     lags: bool = False  # power follows setpoints as air and slab do, not at once
 
 
@@ -88,54 +84,77 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """What was seen, if power follows what is set at once, or as air and slab do; and how alike it
+    is, as shares of the sizes yet to be chosen: (n, n) each."""
+
+    degrees: NDArray[np.bool_]  # (f,) families in degC; the others in %
+    seen: Seen
+    parts: Parts
+    alike: Alike
+    drift: F64
+    stored: F64
+    heavy: F64
+    weather: F64
+
+    def ask(self, levels: F64, now: F64, around: F64) -> Ask:
+        """How alike levels (m, f), and as the last one `now` (f,), all surrounded by `around`, are to
+        what was seen, and to each other, after all that was seen."""
+        asked = np.vstack([levels, now])
+        ours = _columns(self.degrees, asked, np.tile(around, (len(asked), 1)))
+        return self._asked(ours, np.full(len(asked), self.seen.at_s[-1]))
+
+    def other(self, than: F64) -> Alike:
+        """How alike every block (n,) would have been to what was seen, at levels `than` (f,)."""
+        ours = _columns(self.degrees, np.tile(than, (len(self.seen), 1)), self.seen.around)
+        return _alike(ours, self.parts, self.seen.at_s, self.seen.at_s)
+
+    def both(self, than: F64) -> Ask:
+        """The same of every block at levels `than` (f,), and then of every block as it was."""
+        levels = np.vstack([np.tile(than, (len(self.seen), 1)), self.seen.levels])
+        ours = _columns(self.degrees, levels, np.tile(self.seen.around, (2, 1)))
+        return self._asked(ours, np.tile(self.seen.at_s, 2))
+
+    def _asked(self, ours: Parts, at_s: F64) -> Ask:
+        return _alike(ours, self.parts, at_s, self.seen.at_s), _alike(ours, ours, at_s, at_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Response:
     """A fitted process: asked for effects, it answers with mean and 1-sigma."""
 
-    degrees: NDArray[np.bool_]  # (f,) families in degC; the others in %
+    history: History
     kernel: Kernel
-    seen: Seen
-    parts: Parts
     scale: float
     half: F64  # (n, n), inverse of the covariance's Cholesky factor
     alpha: F64  # (n,)
-    likelihood: float
+    likely: float  # log-likelihood and log-prior of the kernel
 
-    def effects(self, levels: F64, now: F64, around: F64) -> tuple[F64, F64]:
-        """(mean, 1-sigma) in kW of going from levels `now` (f,) to each of `levels` (m, f), all
-        surrounded by `around`, after all that was seen. Shapes (m,). What does not depend on levels
-        cancels out."""
-        asked = np.vstack([levels, now])
-        ours = _columns(self.degrees, asked, np.tile(around, (len(asked), 1)))
-        at_s = np.full(len(asked), self.seen.at_s[-1])
-        mean, cov = self._posterior(ours, at_s)
+    def effects(self, ask: Ask) -> tuple[F64, F64]:
+        """(mean, 1-sigma) in kW of going from the last of the levels asked for to each of the others.
+        Shapes (m,). What does not depend on levels cancels out."""
+        mean, cov = self._posterior(ask)
         doubt = np.diag(cov) + cov[-1, -1] - 2.0 * cov[:, -1]
         sigma = np.sqrt(np.maximum(doubt, 0.0))
         return (mean - mean[-1])[:-1] * self.scale, sigma[:-1] * self.scale
 
-    def more_kw(self, than: F64) -> F64:
-        """What levels `than` (f,) would have taken more in every block seen (n,), in kW."""
-        other = np.tile(than, (len(self.seen), 1))
-        ours, at_s = _columns(self.degrees, other, self.seen.around), self.seen.at_s
-        apart = self._alike(ours, self.parts, at_s, at_s) - self._alike(self.parts, self.parts, at_s, at_s)  # fmt: skip
+    def more_kw(self, other: Alike) -> F64:
+        """What other levels would have taken more in every block seen (n,), in kW."""
+        apart = _mixed(self.kernel, other) - _mixed(self.kernel, self.history.alike)
         more: F64 = apart @ self.alpha * self.scale
         return more
 
-    def doubt(self, than: F64, hours: F64) -> float:
+    def doubt(self, both: Ask, hours: F64) -> float:
         """1-sigma of the sum over blocks of hours (n,) times `more_kw`, in kWh."""
-        other = np.tile(than, (len(self.seen), 1))
-        both = _columns(self.degrees, np.vstack([other, self.seen.levels]), np.tile(self.seen.around, (2, 1)))  # fmt: skip
-        _, cov = self._posterior(both, np.tile(self.seen.at_s, 2))
+        _, cov = self._posterior(both)
         signed = np.r_[hours, -hours]
         return math.sqrt(max(float(signed @ cov @ signed), 0.0)) * self.scale
 
-    def _posterior(self, ours: Parts, at_s: F64) -> tuple[F64, F64]:
+    def _posterior(self, ask: Ask) -> tuple[F64, F64]:
         """(mean, covariance) of what depends on levels, as shares of the mean."""
-        cross = self._alike(ours, self.parts, at_s, self.seen.at_s)
+        cross = _mixed(self.kernel, ask[0])
         drawn = self.half @ cross.T
-        return cross @ self.alpha, self._alike(ours, ours, at_s, at_s) - drawn.T @ drawn
-
-    def _alike(self, a: Parts, b: Parts, a_s: F64, b_s: F64) -> F64:
-        return _mixed(self.kernel, _acts(a, b, a_s, b_s)) + _LINEAR**2 * a[2] @ b[2].T
+        return cross @ self.alpha, _mixed(self.kernel, ask[1]) - drawn.T @ drawn
 
 
 def wet_bulb_c(air_c: float, humidity_pct: float) -> float:
@@ -150,34 +169,7 @@ def wet_bulb_c(air_c: float, humidity_pct: float) -> float:
     )  # fmt: skip
 
 
-def fitted(degrees: NDArray[np.bool_], seen: Seen, kernel: Kernel) -> Response:
-    """Fit to what was seen, with these sizes."""
-    seen = seen if kernel.lags else seen.at_once()
-    return _fit(degrees, seen, kernel, *_bare(degrees, seen))
-
-
-def chosen(degrees: NDArray[np.bool_], seen: Seen, kernel: Kernel) -> Response:
-    """Fit with the sizes under which what was seen is most likely, one after the other from these."""
-    both = (
-        (replace(kernel, lags=lags), seen if lags else seen.at_once()) for lags in (False, True)
-    )
-    return max((_searched(degrees, s, k) for k, s in both), key=lambda r: _likely(r) + TURN * (r.kernel.lags == kernel.lags))  # fmt: skip
-
-
-def _searched(degrees: NDArray[np.bool_], seen: Seen, kernel: Kernel) -> Response:
-    bare = _bare(degrees, seen)
-    best = _fit(degrees, seen, replace(kernel, noise=_noise(seen)), *bare)
-    for _ in range(2):
-        before = best.kernel
-        for name, sizes in _SIZES.items():
-            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]
-            best = max((best, *(_fit(degrees, seen, k, *bare) for k in others)), key=_likely)
-        if best.kernel == before:
-            break
-    return best
-
-
-def _noise(seen: Seen) -> float:
+def noise(seen: Seen) -> float:
     """By how much averages differ from the last, setpoints at rest: never to be told by a fit, that
     would take a ledge for noise. A share of the mean."""
     moving = np.abs(seen.behind[:, :, :2]).max(axis=(1, 2), initial=0.0) > SAME
@@ -190,33 +182,41 @@ def _noise(seen: Seen) -> float:
     return float(np.clip(np.sqrt((jumps**2).mean() / 2.0) / max(abs(seen.kw.mean()), 1e-9), *NOISE))
 
 
-def _likely(response: Response) -> float:
-    sizes = ((getattr(response.kernel, n), *u) for n, u in _USUAL.items())
-    return response.likelihood - sum(0.5 * (math.log(s / median) / spread) ** 2 for s, median, spread in sizes)  # fmt: skip
+def _prior(kernel: Kernel) -> float:
+    """Log-prior of its sizes."""
+    sizes = ((getattr(kernel, name), *usual) for name, usual in _USUAL.items())
+    return -sum(0.5 * (math.log(s / median) / spread) ** 2 for s, median, spread in sizes)
 
 
-def _bare(degrees: NDArray[np.bool_], seen: Seen) -> tuple[Parts, tuple[Acts, F64, F64]]:
-    """Columns, and the covariances that the sizes scale: acts, drift, and what is always there."""
+def history(degrees: NDArray[np.bool_], seen: Seen, lags: bool) -> History:
+    seen = seen if lags else seen.at_once()
     parts = _columns(degrees, seen.levels, seen.around)
     drift = np.exp(-np.abs(seen.at_s[:, None] - seen.at_s[None]) / SLOW_S)
-    stored = (seen.behind[:, degrees] * np.array(_STORED)).reshape(len(seen), -1)
-    always = _WEATHER**2 * _near(parts[1], parts[1]) + _LINEAR**2 * parts[2] @ parts[2].T
-    always += stored @ stored.T
-    return parts, (_acts(parts, parts, seen.at_s, seen.at_s), drift, always)
+    masses = seen.behind[:, degrees] * np.array(_STORED)
+    quick, heavy = masses[..., :2].reshape(len(seen), -1), masses[..., 2]
+    weather = _WEATHER**2 * _near(parts[1], parts[1])
+    alike = _alike(parts, parts, seen.at_s, seen.at_s)
+    return History(degrees, seen, parts, alike, drift, quick @ quick.T, heavy @ heavy.T, weather)
 
 
-def _fit(degrees: NDArray[np.bool_], seen: Seen, kernel: Kernel, parts: Parts,
-         bare: tuple[Acts, F64, F64]) -> Response:  # fmt: skip
+def fit(history: History, kernel: Kernel) -> Response:
+    seen = history.seen
     unsettled = (ROUGH * seen.rough) ** 2
     mean = float(np.average(seen.kw, weights=seen.weight / (1e-4 + unsettled)))
     scale = max(abs(mean), 1e-9)
-    cov = _mixed(kernel, bare[0]) + kernel.drift**2 * bare[1] + bare[2]
+    cov = (
+        _mixed(kernel, history.alike)
+        + kernel.drift**2 * history.drift
+        + kernel.stored**2 * history.stored
+        + kernel.heavy**2 * history.heavy
+        + history.weather
+    )
     cov[np.diag_indices(len(seen))] += (kernel.noise**2 + unsettled) / seen.weight + 1e-8
     half = np.linalg.inv(np.linalg.cholesky(cov))
     off = (seen.kw - mean) / scale
     drawn = half @ off
-    likelihood = float(np.log(np.diag(half)).sum() - 0.5 * drawn @ drawn)
-    return Response(degrees, kernel, seen, parts, scale, half, half.T @ drawn, likelihood)
+    likely = float(np.log(np.diag(half)).sum() - 0.5 * drawn @ drawn) + _prior(kernel)
+    return Response(history, kernel, scale, half, half.T @ drawn, likely)
 
 
 def _columns(degrees: NDArray[np.bool_], levels: F64, around: F64) -> Parts:
@@ -241,14 +241,15 @@ def _columns(degrees: NDArray[np.bool_], levels: F64, around: F64) -> Parts:
     return act, ctx, lin, own
 
 
-def _acts(a: Parts, b: Parts, a_s: F64, b_s: F64) -> Acts:
-    """How alike what setpoints do is: near each other, and not too long ago."""
+def _alike(a: Parts, b: Parts, a_s: F64, b_s: F64) -> Alike:
+    """How alike what setpoints do is: near each other, and not too long ago; slopes always."""
     lately = np.exp(-np.abs(a_s[:, None] - b_s[None]) / AGE_S)
-    return _smoothly(a[3], b[3]) * lately, _near(a[0], b[0]) * lately
+    return _smoothly(a[3], b[3]) * lately, _near(a[0], b[0]) * lately, a[2] @ b[2].T
 
 
-def _mixed(kernel: Kernel, acts: Acts) -> F64:
-    mixed: F64 = kernel.alone**2 * acts[0] + kernel.acts**2 * acts[1]
+def _mixed(kernel: Kernel, alike: Alike) -> F64:
+    alone, acts, slopes = alike
+    mixed: F64 = kernel.alone**2 * alone + kernel.acts**2 * acts + _LINEAR**2 * slopes
     return mixed
 
 

@@ -5,7 +5,7 @@ make, never those that are measured: load warms inlets and takes power of itself
 around moves; load's own ups and downs are carried on as a trend. Arithmetic only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Rest:
     """What is believed: of the base in kW, kW a kelvin of inlet, kW a kelvin beyond RAMP_C.
 
     inlet_c: the mean inlet when levels stood at found (f,); over_k: of that, over the air. air,
-    fans (f,): which families are which.
+    fans (f,): which families are which; last (3,): regressors at the last look: a load jumps there.
     """
 
     belief: Gaussian
@@ -47,6 +47,7 @@ class Rest:
     fans: NDArray[np.bool_]
     inlet_c: float
     over_k: float
+    last: F64 = field(default_factory=lambda: np.array([1.0, 0.0, 0.0]))
     trend_kw: float = 0.0
     off: float = OFF
 
@@ -89,14 +90,14 @@ def learned(rest: Rest, kw: float, levels: F64, asked: F64, dt_s: float) -> Rest
     before = replace(rest.belief, mean=ahead, wander=wander)
     x, to_go = rest.x(levels[None])[0], _to_go(rest, levels, asked)
     noise_kw = np.hypot(NOISE * rest.off, UNSETTLED * to_go) * kw
-    belief = learn(before, x, kw, float(noise_kw), steps, jumps=True)
+    belief = learn(before, x, kw, float(noise_kw), steps, jumps_at=rest.last)
     off = float(belief.mean[0] - ahead[0])
     trend_kw = rest.trend_kw + TREND * off / steps if abs(off) < JUMP * kw else rest.trend_kw
     usual = rest.off
     if to_go < AT_REST_K:
         missed = min(abs(kw - float(x @ ahead)) / kw / max(steps, 1.0) ** 0.5, 3.0 * usual)
         usual = float(np.clip(usual + FORGET * (missed - usual), OFF_LEAST, OFF_MOST))
-    return replace(rest, belief=belief, trend_kw=trend_kw, off=usual)
+    return replace(rest, belief=belief, last=x, trend_kw=trend_kw, off=usual)
 
 
 def _to_go(rest: Rest, levels: F64, asked: F64) -> float:

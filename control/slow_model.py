@@ -150,7 +150,7 @@ def updated(belief: Belief, hall: F64, places: F64, now_s: float) -> Belief:
     return replace(
         belief,
         cooling=learn(_lifted(belief.cooling, hall, cooling_kw, it_kw), _cooling_x(belief, hall), cooling_kw,
-                      0.002 * abs(cooling_kw) + 0.02, steps, jumps=True),
+                      0.002 * abs(cooling_kw) + 0.02, steps, jumps_at=np.zeros(len(belief.cooling.mean))),
         it=learn(belief.it, _offsets(belief, hall, IT), it_kw if it_kw > 0 else np.nan,
                  0.002 * abs(it_kw) + 0.02, steps),
         latency=learn(belief.latency, _offsets(belief, hall, LATENCY), latency_ms,

@@ -9,7 +9,8 @@ import pytest
 from agent.references.controllers import run_reference
 from agent.rehearse import Rehearsal, rehearse
 from control import aim, chart
-from control.response import Kernel, Seen, chosen, fitted, wet_bulb_c
+from control.fits import chosen, fitted
+from control.response import Kernel, Seen, wet_bulb_c
 
 BASELINE_C, DAYS = 18.0, 2
 
@@ -53,7 +54,7 @@ def test_power_that_follows_at_once_and_power_that_lags_are_told_apart() -> None
     for lags in (True, False):
         seen = seen_on(50.0 - 3.0 * (settled if lags else asked), settled)
         seen = replace(seen, asked=asked[:, None], rough=np.abs(asked - settled) / 0.4)
-        assert chosen(np.array([True]), seen, Kernel()).kernel.lags == lags
+        assert chosen(np.array([True]), seen, (Kernel(),)).best.kernel.lags == lags
 
 
 async def test_readings_that_are_lost_now_and_then_change_nothing() -> None:
@@ -80,14 +81,16 @@ def test_a_ledge_is_seen_where_a_slope_would_point_away_from_it() -> None:
     """Dearer and dearer up to 20 degC, and a third of it beyond 22: free cooling suffices."""
     levels = np.linspace(16.0, 25.0, 37)
     kw = np.where(levels < 22.0, 40.0 + 2.0 * (levels - 16.0), 15.0)
-    response = chosen(np.array([True]), seen_on(kw, levels), Kernel())
+    response = chosen(np.array([True]), seen_on(kw, levels), (Kernel(),))
     mean, sigma = response.effects(np.array([[18.0], [20.0], [24.0]]), np.array([16.0]), np.array([20.0, 14.0, 1.0, np.nan, np.nan]))  # fmt: skip
     assert mean == pytest.approx([4.0, 8.0, -25.0], abs=2.0)
     assert mean[2] + 2.0 * sigma[2] < 0.0
 
 
 def test_far_from_what_was_seen_doubt_is_large() -> None:
-    response = fitted(np.array([True]), seen_on([50.0, 50.0, 50.0], [18.0, 18.1, 17.9]), Kernel())
+    response = fitted(
+        np.array([True]), seen_on([50.0, 50.0, 50.0], [18.0, 18.1, 17.9]), (Kernel(),)
+    )
     around = np.array([20.0, 14.0, 1.0, np.nan, np.nan])
     _, sigma = response.effects(np.array([[18.1], [26.0]]), np.array([18.0]), around)
     assert sigma[0] < 1.0 < 5.0 < sigma[1]
@@ -101,7 +104,7 @@ def charted(levels: list[float], rough: float) -> chart.Chart:
     seen = seen_on([50.0] * len(levels), levels)
     seen = replace(seen, rough=np.r_[seen.rough[:-1], rough])
     made = replace(chart.begin(AIR, np.array([18.0]), 1, 0.0), seen=seen, fresh=True)
-    response = fitted(np.array([True]), seen, Kernel())
+    response = fitted(np.array([True]), seen, (Kernel(),))
     return replace(made, response=response, at_s=float(seen.at_s[-1]), since_s=0.0)
 
 
@@ -142,6 +145,37 @@ def test_what_masses_give_back_after_a_step_is_no_saving() -> None:
     told = replace(seen, behind=np.stack([0.0 * left, left, left], axis=1)[:, None])
     around = np.array([20.0, 14.0, 1.0, np.nan, np.nan])
     at = np.array([True]), np.array([[20.0]]), np.array([18.0]), around
-    off_kw = [abs(float(chosen(at[0], s, Kernel()).effects(*at[1:])[0][0])) for s in (seen, told)]
+    off_kw = [
+        abs(float(chosen(at[0], s, (Kernel(),)).effects(*at[1:])[0][0])) for s in (seen, told)
+    ]
     assert off_kw[1] < 0.5
     assert off_kw[1] < off_kw[0]
+
+
+MOST, LEAST = np.array([27.0]), np.array([14.0])
+
+
+def test_a_small_effect_is_held_to_be_known_where_no_time_is_left_to_try() -> None:
+    """Of a hall of 10 MW a few kW in doubt are little: a level is held for a day. Of 30 kW they are not."""
+    tried = replace(charted([18.0, 17.5, 18.5, 18.0], 0.0), explored_s=1e9)
+    held = aim.aimed(tried, 1e4, 0.0, MOST, LEAST)
+    assert held.held
+    assert not held.exploring
+    assert abs(held.target[0] - 18.0) > 0.5
+    for hours, still in ((5.0, True), (23.0, True), (25.0, False)):
+        later = replace(held, fresh=True, at_s=held.at_s + 3600.0 * hours)
+        assert aim.aimed(later, 1e4, 1e3, MOST, LEAST).held == still
+    assert not aim.aimed(tried, 30.0, 0.0, MOST, LEAST).held
+
+
+def test_what_is_held_is_left_as_soon_as_it_seems_to_cost() -> None:
+    tried = replace(charted([18.0, 17.5, 18.5, 18.0], 0.0), explored_s=1e9)
+    held = aim.aimed(tried, 1e4, 0.0, MOST, LEAST)
+    seen = seen_on(
+        [50.0, 50.0, 50.0, 50.0, 90.0, 90.0], [18.0, 17.5, 18.5, 18.0, *[float(held.target[0])] * 2]
+    )
+    dear = replace(
+        held, seen=seen, response=fitted(np.array([True]), seen, (Kernel(),)), fresh=True
+    )
+    left = aim.aimed(dear, 1e3, 0.0, MOST, LEAST)
+    assert abs(left.target[0] - held.target[0]) > 0.5

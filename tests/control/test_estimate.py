@@ -87,3 +87,23 @@ def test_warmer_water_is_worth_nothing_where_the_weather_cools() -> None:
     for i in range(1, 120):
         belief = updated(belief, *hall(480.0, 28.0), 120.0 * i)
     assert -0.5 < belief.cooling.mean[COOLING.index("water_c")] / abs(first) <= 0.0
+
+
+def test_loads_that_jump_teach_nothing_about_levels_that_stand() -> None:
+    """A load that climbs by day and falls by night, for ten days at 14 degC: what a kelvin takes stays
+    what the step before said, on whichever side of zero levels stand."""
+    for level in (-4.0, 4.0):
+        sizes = np.array([30.0, 0.3]), np.array([2.0, 0.003])
+        belief = Gaussian.prior(np.array([110.0, 0.3]), *sizes, np.array([0.0, 1.0]))
+        last = np.array([1.0, 0.0])
+        for x in (last, np.array([1.0, level])):
+            for _ in range(20):
+                belief = learn(belief, x, 110.0 + 0.2 * x[1], 0.05, jumps_at=last)
+                last = x
+        slope = float(belief.mean[1])
+        assert slope == pytest.approx(0.2, abs=0.1)
+        for look in range(7200):
+            jump = 3.0 if look % 60 < 30 else -3.0
+            base_kw = 110.0 + 10.0 * np.sin(look / 115.0) + jump
+            belief = learn(belief, last, base_kw + 0.2 * last[1], 0.05, jumps_at=last)
+        assert belief.mean[1] == pytest.approx(slope, abs=0.05)
