@@ -67,13 +67,9 @@ class Fits:
 
     def doubt(self, than: F64, hours: F64) -> float:
         """1-sigma of the sum over blocks of hours (n,) times `more_kw`, in kWh."""
-        others, both = (
-            self._by_history(lambda h: h.other(than)),
-            self._by_history(lambda h: h.both(than)),
-        )
-        sums = np.array([hours @ f.more_kw(others[f.kernel.lags]) for f in self.each])
-        doubts = np.array([f.doubt(both[f.kernel.lags], hours) for f in self.each])
-        return float(np.sqrt(self.share @ (doubts**2 + (sums - self.share @ sums) ** 2)))
+        both = self._by_history(lambda h: h.both(than))
+        sums, sigmas = np.array([f.total(both[f.kernel.lags], hours) for f in self.each]).T
+        return float(np.sqrt(self.share @ (sigmas**2 + (sums - self.share @ sums) ** 2)))
 
     def _by_history(self, of: Callable[[History], T]) -> dict[bool, T]:
         histories = {fit.kernel.lags: fit.history for fit in self.each}
@@ -114,7 +110,7 @@ def _search(history: History, kernel: Kernel, of: Sizes, tried: dict[Kernel, Res
     for _ in range(2):
         before = best.kernel
         for name, sizes in of.items():
-            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]
+            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]  # lags is no size
             best = max((best, *(made(k) for k in others)), key=lambda r: r.likely)
         if best.kernel == before:
             break

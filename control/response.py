@@ -144,11 +144,12 @@ class Response:
         more: F64 = apart @ self.alpha * self.scale
         return more
 
-    def doubt(self, both: Ask, hours: F64) -> float:
-        """1-sigma of the sum over blocks of hours (n,) times `more_kw`, in kWh."""
-        _, cov = self._posterior(both)
+    def total(self, both: Ask, hours: F64) -> tuple[float, float]:
+        """(mean, 1-sigma) of the sum over blocks of hours (n,) times `more_kw`, in kWh."""
+        mean, cov = self._posterior(both)
         signed = np.r_[hours, -hours]
-        return math.sqrt(max(float(signed @ cov @ signed), 0.0)) * self.scale
+        sigma = math.sqrt(max(float(signed @ cov @ signed), 0.0))
+        return float(signed @ mean) * self.scale, sigma * self.scale
 
     def _posterior(self, ask: Ask) -> tuple[F64, F64]:
         """(mean, covariance) of what depends on levels, as shares of the mean."""
@@ -189,6 +190,7 @@ def _prior(kernel: Kernel) -> float:
 
 
 def history(degrees: NDArray[np.bool_], seen: Seen, lags: bool) -> History:
+    """What was seen, made ready to be fitted, if power lags or follows at once."""
     seen = seen if lags else seen.at_once()
     parts = _columns(degrees, seen.levels, seen.around)
     drift = np.exp(-np.abs(seen.at_s[:, None] - seen.at_s[None]) / SLOW_S)
@@ -200,6 +202,7 @@ def history(degrees: NDArray[np.bool_], seen: Seen, lags: bool) -> History:
 
 
 def fit(history: History, kernel: Kernel) -> Response:
+    """Fit to what was seen, with these sizes."""
     seen = history.seen
     unsettled = (ROUGH * seen.rough) ** 2
     mean = float(np.average(seen.kw, weights=seen.weight / (1e-4 + unsettled)))

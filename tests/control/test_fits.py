@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from control.fits import FITS_MOST, Fits, chosen, fitted
-from control.response import Kernel
+from control.response import Kernel, Seen
 from tests.control.test_chart import seen_on
 
 AIR = np.array([True])
@@ -20,7 +20,7 @@ def effect_kw(fits: Fits, level_c: float = 20.0) -> tuple[float, float]:
     return float(mean[0]), float(sigma[0])
 
 
-def stepped(stored_kw: float, saved_kw: float):  # type: ignore[no-untyped-def]
+def stepped(stored_kw: float, saved_kw: float) -> Seen:
     """Levels to and fro by 2 K, 2 h each: what walls take in (as much, falling) and what is saved for good."""
     went = np.r_[0.0, np.diff(STEPS_C)]
     behind = np.zeros(len(STEPS_C))
