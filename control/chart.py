@@ -6,21 +6,21 @@ levels a hall was found at. Knows how far inlets stand above their air, and how 
 still rise. Sees and learns only: control.aim chooses among levels, control.slow_chart moves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from control import rest
 from control.fits import Fits, chosen, fitted
-from control.response import AROUND, Kernel, Seen, wet_bulb_c
+from control.noise import Noise, heard
+from control.response import AROUND, BLOCK_S, Kernel, Seen, wet_bulb_c
 from control.rest import Rest
 from control.signals import AIR_KNOBS, HALL, PLACE
 from control.slow_model import metered
 
 F64 = NDArray[np.float64]
 
-BLOCK_S = 900.0
 LAG_S = 900.0  # air, slab and steel follow a setpoint in about this; water too
 SLAB_S = 8 * 3600.0  # what is heavy
 UNSETTLED = 0.03  # of a family's range: a level this far from where it has settled is rough by 1
@@ -101,6 +101,7 @@ class Chart:
     peaks: F64
     usual: F64  # the first averages known: which meters there are
     rest: Rest | None = None
+    noise: Noise = field(default_factory=Noise)
     blocks: int = 0
     next_choice: int = FIRST_CHOICE
     response: Fits | None = None
@@ -325,10 +326,12 @@ def _fitted(chart: Chart) -> Chart:
     seen = replace(chart.seen, around=around, kw=chart.seen.kw / _shares(chart, around))
     fits = chart.response
     kernels = tuple(f.kernel for f in fits.each) if fits is not None else (Kernel(),)
+    chart = replace(chart, noise=heard(chart.noise, seen))
     if chart.blocks < chart.next_choice:
         return replace(chart, response=fitted(degrees, seen, kernels))
     following = int(1.25 * chart.blocks) + 2
-    return replace(chart, response=chosen(degrees, seen, kernels), next_choice=following)
+    noise = chart.noise.share(float(seen.kw.mean()))
+    return replace(chart, response=chosen(degrees, seen, kernels, noise), next_choice=following)
 
 
 def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:

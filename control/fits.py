@@ -5,6 +5,7 @@ setpoints at once or as air does is never known, only more or less likely: what 
 doubt, too (Bayesian model averaging: Hoeting et al. 1999). Arithmetic only.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,13 +13,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from control.response import F64, History, Kernel, Response, Seen, fit, history, noise
+from control.response import BLOCK_S, F64, SLOW_S, History, Kernel, Response, Seen, fit, history
 
 T = TypeVar("T")
 Sizes = dict[str, tuple[float, ...]]
 # Sizes of the parts as shares of the mean, to be chosen from by likelihood.
 _SIZES = {
     "alone": (0.03, 0.1, 0.2, 0.6),
+    "ledges": (0.0, 1.0),
     "acts": (0.01, 0.05, 0.2, 0.6),
     "drift": (0.01, 0.03, 0.15),
     "stored": (0.03, 0.2, 1.0),
@@ -31,7 +33,10 @@ FITS_MOST, FITS_LEAST, TEMPER = 4, 0.05, 4.0
 # ones. What all fits might be by then is too much doubt to try anything. By so much log-likelihood power must
 # follow otherwise than thought to be believed.
 NEW, TURN = 48.0, 10.0
-_AT_FIRST = {name: _SIZES[name] for name in ("alone", "acts", "drift")}
+# What drifts unseen is seen at rest, too: averages a block apart would differ by this share of it, and
+# they differ by the noise. A ledge that is crossed is no drift.
+_A_BLOCK_APART = math.sqrt(1.0 - math.exp(-BLOCK_S / SLOW_S))
+_AT_FIRST = {name: _SIZES[name] for name in ("alone", "ledges", "acts", "drift")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +87,19 @@ def fitted(degrees: NDArray[np.bool_], seen: Seen, kernels: tuple[Kernel, ...]) 
     return _weighed([fit(histories[k.lags], k) for k in kernels])
 
 
-def chosen(degrees: NDArray[np.bool_], seen: Seen, kernels: tuple[Kernel, ...]) -> Fits:
-    """Fit with the sizes under which what was seen is most likely, and with others that may be."""
+def chosen(
+    degrees: NDArray[np.bool_],
+    seen: Seen,
+    kernels: tuple[Kernel, ...],
+    noise: float = Kernel.noise,
+) -> Fits:
+    """Fit with the sizes under which what was seen is most likely, and with others that may be. noise:
+    of an average, as a share of the mean."""
     new = float(seen.weight.sum()) < NEW
     tried: dict[Kernel, Response] = {}
     for lags in (False, True):
         start = next((k for k in kernels if k.lags == lags), replace(kernels[0], lags=lags))
-        _search(history(degrees, seen, lags), start, _AT_FIRST if new else _SIZES, tried)
+        _search(history(degrees, seen, lags), start, noise, _AT_FIRST if new else _SIZES, tried)
     return _one(tried, kernels[0].lags) if new else _weighed(list(tried.values()))
 
 
@@ -98,7 +109,7 @@ def _one(tried: dict[Kernel, Response], lags: bool) -> Fits:
     return Fits((best,), np.ones(1))
 
 
-def _search(history: History, kernel: Kernel, of: Sizes, tried: dict[Kernel, Response]) -> None:
+def _search(history: History, kernel: Kernel, noise: float, of: Sizes, tried: dict[Kernel, Response]) -> None:  # fmt: skip
     """Try sizes one after the other, from these."""
 
     def made(k: Kernel) -> Response:
@@ -106,14 +117,21 @@ def _search(history: History, kernel: Kernel, of: Sizes, tried: dict[Kernel, Res
             tried[k] = fit(history, k)
         return tried[k]
 
-    best = made(replace(kernel, noise=noise(history.seen)))
+    drifts = _drifts(noise)
+    best = made(replace(kernel, noise=noise, drift=min(kernel.drift, drifts[-1])))
     for _ in range(2):
         before = best.kernel
-        for name, sizes in of.items():
+        for name, sizes in (of | {"drift": drifts}).items():
             others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]  # lags is no size
             best = max((best, *(made(k) for k in others)), key=lambda r: r.likely)
         if best.kernel == before:
             break
+
+
+def _drifts(noise: float) -> tuple[float, ...]:
+    """The sizes of drift that averages at rest, which differ by no more than noise, leave possible."""
+    least, *more = _SIZES["drift"]
+    return least, *(size for size in more if _A_BLOCK_APART * size <= noise)
 
 
 def _weighed(fits: list[Response]) -> Fits:

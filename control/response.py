@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Parts = tuple[F64, F64, F64, F64]
-Alike = tuple[F64, F64, F64]  # what levels do alone, what they do as things are, their slopes
+# What levels do alone, smoothly and with ledges; what they do as things are; their slopes.
+Alike = tuple[F64, F64, F64, F64]
 Ask = tuple[Alike, Alike]  # levels to what was seen, and to each other
 
 # How far along each axis an answer may change much. Judgement: coils and economizers act over a
@@ -26,6 +27,7 @@ SETPOINT_K, APPROACH_K, FREE_AIR_K, SPEED_PCT = 6.0, 2.5, 5.0, 25.0
 OUTDOOR_K, WET_K, LOAD = 8.0, 5.0, 0.25
 ROUGH = 0.015  # of the mean: what is not settled may be off by this
 CLOCK = 0.3  # what setpoints do hangs on the hour only through what is not measured
+BLOCK_S = 900.0  # what an average is over
 SLOW_S = 3 * 3600.0  # what drifts unseen is another after so long
 AGE_S = 10 * 86_400.0  # what setpoints did is worth less after so long: seasons, repairs, new racks
 AROUND = ("outdoor_c", "wet_c", "load", "cos", "sin")  # load: over its mean; the day's clock
@@ -34,8 +36,6 @@ _WEATHER, _LINEAR = 0.3, 0.3
 # What air and masses give back or take in while they follow a step, of the mean a kelvin: of the step
 # itself a block, of what lags by a quarter of an hour, of what is heavy. It is no effect of levels, and is over when they stand.
 _STORED = (0.15, 0.15, 0.03)
-NOISE = (0.003, 0.3)  # of the mean, at least and at most
-AT_REST, SAME, PAIRS_LEAST, PAIR_S = 0.3, 0.1, 4, 7200.0
 # How likely they are before anything was tried: medians and spreads, log-normal. Little that was
 # tried shows little, so that small sizes must be borne out.
 _USUAL = {"alone": (0.2, 0.5), "acts": (0.1, 1.5), "stored": (1.0, 1.5), "heavy": (1.0, 1.0)}
@@ -52,6 +52,7 @@ class Kernel:
     noise: float = 0.01
     stored: float = 1.0  # of _STORED: the step and what lags; what is heavy
     heavy: float = 1.0
+    ledges: float = 1.0  # what setpoints do in any weather has ledges (1), or is smooth (0)
     lags: bool = False  # power follows setpoints as air and slab do, not at once
 
 
@@ -170,19 +171,6 @@ def wet_bulb_c(air_c: float, humidity_pct: float) -> float:
     )  # fmt: skip
 
 
-def noise(seen: Seen) -> float:
-    """By how much averages differ from the last, setpoints at rest: never to be told by a fit, that
-    would take a ledge for noise. A share of the mean."""
-    moving = np.abs(seen.behind[:, :, :2]).max(axis=(1, 2), initial=0.0) > SAME
-    rest = (np.maximum(seen.hasty, seen.rough) < AT_REST) & ~moving
-    same = np.abs(np.diff(seen.levels, axis=0)).max(axis=1, initial=0.0) < SAME
-    pairs = rest[1:] & rest[:-1] & same & (np.diff(seen.at_s) < PAIR_S)
-    if pairs.sum() < PAIRS_LEAST:
-        return Kernel.noise
-    jumps = np.diff(seen.kw)[pairs]
-    return float(np.clip(np.sqrt((jumps**2).mean() / 2.0) / max(abs(seen.kw.mean()), 1e-9), *NOISE))
-
-
 def _prior(kernel: Kernel) -> float:
     """Log-prior of its sizes."""
     sizes = ((getattr(kernel, name), *usual) for name, usual in _USUAL.items())
@@ -196,7 +184,7 @@ def history(degrees: NDArray[np.bool_], seen: Seen, lags: bool) -> History:
     drift = np.exp(-np.abs(seen.at_s[:, None] - seen.at_s[None]) / SLOW_S)
     masses = seen.behind[:, degrees] * np.array(_STORED)
     quick, heavy = masses[..., :2].reshape(len(seen), -1), masses[..., 2]
-    weather = _WEATHER**2 * _near(parts[1], parts[1])
+    weather = _WEATHER**2 * _near(_apart(parts[1], parts[1]))
     alike = _alike(parts, parts, seen.at_s, seen.at_s)
     return History(degrees, seen, parts, alike, drift, quick @ quick.T, heavy @ heavy.T, weather)
 
@@ -247,25 +235,27 @@ def _columns(degrees: NDArray[np.bool_], levels: F64, around: F64) -> Parts:
 def _alike(a: Parts, b: Parts, a_s: F64, b_s: F64) -> Alike:
     """How alike what setpoints do is: near each other, and not too long ago; slopes always."""
     lately = np.exp(-np.abs(a_s[:, None] - b_s[None]) / AGE_S)
-    return _smoothly(a[3], b[3]) * lately, _near(a[0], b[0]) * lately, a[2] @ b[2].T
+    alone, acts = _apart(a[3], b[3]), _apart(a[0], b[0])
+    return _smoothly(alone) * lately, _near(alone) * lately, _near(acts) * lately, a[2] @ b[2].T
 
 
 def _mixed(kernel: Kernel, alike: Alike) -> F64:
-    alone, acts, slopes = alike
+    smooth, ledges, acts, slopes = alike
+    alone = (1.0 - kernel.ledges) * smooth + kernel.ledges * ledges
     mixed: F64 = kernel.alone**2 * alone + kernel.acts**2 * acts + _LINEAR**2 * slopes
     return mixed
 
 
-def _near(a: F64, b: F64) -> F64:
-    """How alike rows of a and b are, 0..1: the Matern form of 3/2. Smoother ones ring at ledges."""
-    far = np.sqrt(3.0 * _apart(a, b))
+def _near(squared: F64) -> F64:
+    """How alike what is so far apart is, 0..1: the Matern form of 3/2. Smoother ones ring at ledges."""
+    far = np.sqrt(3.0 * squared)
     near: F64 = (1.0 + far) * np.exp(-far)
     return near
 
 
-def _smoothly(a: F64, b: F64) -> F64:
-    """The same of 5/2: what levels do anyway is smooth, ledges lie where weather puts them."""
-    far = np.sqrt(5.0 * _apart(a, b))
+def _smoothly(squared: F64) -> F64:
+    """The same of 5/2: smoother, and not to be trusted across a ledge."""
+    far = np.sqrt(5.0 * squared)
     near: F64 = (1.0 + far + far**2 / 3.0) * np.exp(-far)
     return near
 

@@ -70,6 +70,25 @@ def test_on_its_first_half_day_one_fit_is_believed_and_walls_are_the_usual_ones(
     assert (only.kernel.stored, only.kernel.heavy) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize(("noise", "drift"), [(0.01, 0.03), (0.05, 0.15)])
+def test_what_drifts_unseen_drifts_at_rest_too(noise: float, drift: float) -> None:
+    """Power that wanders by itself is believed to drift no more than averages at rest allow."""
+    wander = np.zeros(192)
+    steps = np.random.default_rng(1).standard_normal(192)
+    for i in range(1, 192):
+        wander[i] = 0.92 * wander[i - 1] + 0.1 * steps[i]
+    seen = seen_on(50.0 * (1.0 + wander), np.full(192, 18.0))
+    for start in (Kernel(), Kernel(drift=0.15)):
+        assert chosen(AIR, seen, (start,), noise).best.kernel.drift == drift
+
+
+def test_a_ledge_is_told_from_what_is_smooth() -> None:
+    """A compressor starts a fifth of a kelvin below the level found."""
+    levels = np.tile(np.linspace(16.0, 20.0, 17), 4)
+    seen = seen_on(np.where(levels < 17.8, 85.0, 50.0), levels)
+    assert chosen(AIR, seen, (Kernel(ledges=0.0),)).best.kernel.ledges == 1.0
+
+
 def test_kernels_are_kept_from_block_to_block() -> None:
     fits = chosen(AIR, stepped(5.0, 1.0), (Kernel(),))
     again = fitted(AIR, stepped(5.0, 1.0), tuple(f.kernel for f in fits.each))
