@@ -20,7 +20,7 @@ Sizes = dict[str, tuple[float, ...]]
 # Sizes of the parts as shares of the mean, to be chosen from by likelihood.
 _SIZES = {
     "alone": (0.03, 0.1, 0.2, 0.6),
-    "ledges": (0.0, 1.0),
+    "ledges": (False, True),
     "acts": (0.01, 0.05, 0.2, 0.6),
     "drift": (0.01, 0.03, 0.15),
     "stored": (0.03, 0.2, 1.0),
@@ -122,7 +122,7 @@ def _search(history: History, kernel: Kernel, noise: float, of: Sizes, tried: di
     for _ in range(2):
         before = best.kernel
         for name, sizes in (of | {"drift": drifts}).items():
-            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]  # lags is no size
+            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]  # two of its members are bools
             best = max((best, *(made(k) for k in others)), key=lambda r: r.likely)
         if best.kernel == before:
             break

@@ -52,7 +52,7 @@ class Kernel:
     noise: float = 0.01
     stored: float = 1.0  # of _STORED: the step and what lags; what is heavy
     heavy: float = 1.0
-    ledges: float = 1.0  # what setpoints do in any weather has ledges (1), or is smooth (0)
+    ledges: bool = True  # what setpoints do in any weather has ledges, or is smooth
     lags: bool = False  # power follows setpoints as air and slab do, not at once
 
 
@@ -241,7 +241,7 @@ def _alike(a: Parts, b: Parts, a_s: F64, b_s: F64) -> Alike:
 
 def _mixed(kernel: Kernel, alike: Alike) -> F64:
     smooth, ledges, acts, slopes = alike
-    alone = (1.0 - kernel.ledges) * smooth + kernel.ledges * ledges
+    alone = ledges if kernel.ledges else smooth
     mixed: F64 = kernel.alone**2 * alone + kernel.acts**2 * acts + _LINEAR**2 * slopes
     return mixed
 
