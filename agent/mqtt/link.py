@@ -289,13 +289,13 @@ class Link:
 
     def _next_missed(self) -> Message | None:
         """What was said while the broker was away. None when all is sent: from now on the event
-        loop's thread publishes."""
+        loop's thread publishes, unless `stop` came in between."""
         with self._lock:
             if (state := self._pop_state()) is not None:
                 return state
             if self._queue:
                 return (*self._queue.popleft(), False)
-            self._up = True
+            self._up = not self._ended.is_set()
             return None
 
     def _pop_state(self) -> Message | None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -301,10 +302,10 @@ async def test_whatever_a_broker_sends_the_mirror_comes_again(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror_link, "RECONNECT_S", (0.01, 0.01))
-    visits = 0
+    visits = gone = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal visits
+        nonlocal visits, gone
         visits += 1
         with suppress(OSError):  # the mirror may hang up first
             await reader.read(10)
@@ -312,15 +313,56 @@ async def test_whatever_a_broker_sends_the_mirror_comes_again(
             writer.write_eof()
             await reader.read()
         writer.close()
+        gone += 1
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    mirror = mirror_of(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    port = server.sockets[0].getsockname()[1]
+    mirror = mirror_of(f"mqtt://127.0.0.1:{port}")
     mirror.start()
     await until(lambda: visits >= 4)
     mirror.publish_kpi({})
     await mirror.stop(2.0)
+    # Who comes last has been answered: so has every visit of the mirror's that still waited.
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"the last one")
+    await reader.read()
+    writer.close()
     server.close()
+    await until(lambda: gone == visits)
     assert not mirror.connected
+
+
+async def test_a_stop_while_a_connection_comes_up_is_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    greeted, stopped, up = threading.Event(), threading.Event(), threading.Event()
+    publish = mirror_link.Link._publish
+
+    def publish_slowly(link: mirror_link.Link, topic: str, *rest: Any, **more: Any) -> Any:
+        greeted.set()
+        stopped.wait(30.0)
+        return publish(link, topic, *rest, **more)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(CONNACK_5)
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    mirror = mirror_of(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    monkeypatch.setattr(mirror_link.Link, "_publish", publish_slowly)
+    mirror._link.on_up = up.set  # the thread has done all that it does for a connection
+    mirror.start()
+    await until(greeted.is_set)
+    await mirror.stop(0.1)
+    stopped.set()
+    await until(up.is_set)
+    assert not mirror.connected
+    server.close()
+    await gone.wait()
 
 
 @pytest.mark.peer
@@ -402,24 +444,38 @@ async def test_tls_trusts_only_the_named_authority_and_name(tmp_path: Path) -> N
         }  # fmt: skip
 
 
+@pytest.fixture
+async def demo_broker() -> AsyncIterator[DemoBroker]:
+    made = DemoBroker()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def demo_mirror(demo_broker: DemoBroker) -> AsyncIterator[Mirror]:
+    made = mirror_of(demo_broker.url)
+    made.start()
+    yield made
+    await made.stop()
+
+
 @pytest.mark.peer
-async def test_the_demo_broker_is_reached_by_mqtt_3_and_passes_messages_on() -> None:
-    broker = DemoBroker()
-    url = await broker.start()
-    mirror = mirror_of(url)
-    mirror.start()
-    async with Listener(int(url.rpartition(":")[2]), "-V", "mqttv311") as heard:
-        await until(lambda: mirror.connected)
-        mirror.publish_device(RACK, [inlet(22.5)])
-        mirror.publish_action({"move": "fan"})
+async def test_the_demo_broker_is_reached_by_mqtt_3_and_passes_messages_on(
+    demo_broker: DemoBroker, demo_mirror: Mirror
+) -> None:
+    async with Listener(int(demo_broker.url.rpartition(":")[2]), "-V", "mqttv311") as heard:
+        await until(lambda: demo_mirror.connected)
+        demo_mirror.publish_device(RACK, [inlet(22.5)])
+        demo_mirror.publish_action({"move": "fan"})
         assert (await heard.hears("_agent/status")).payload["state"] == "online"
         state = await heard.hears("device/rack-a01/state")
         assert state.payload["points"]["inlet_c"]["value"] == 22.5
         assert (await heard.hears("action")).payload["move"] == "fan"
-        await mirror.stop()
+        await demo_mirror.stop()
         assert (await heard.hears("_agent/status", 2)).payload["reason"] == "stopped"
-    await broker.stop()
-    await broker.stop()
+    await demo_broker.stop()
+    await demo_broker.stop()
 
 
 def test_the_demo_broker_stays_on_loopback() -> None:
