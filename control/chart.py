@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from control import rest
 from control.fits import Fits, chosen, fitted
 from control.noise import Noise, heard
+from control.peaks import highest, with_look
 from control.response import AROUND, BLOCK_S, Kernel, Seen, wet_bulb_c
 from control.rest import Rest
 from control.signals import AIR_KNOBS, HALL, PLACE
@@ -30,8 +31,7 @@ MOST_SEEN = 240
 RECENT = 48  # the latest are never merged
 LOADS = (0.2, 5.0)  # of its mean: a load beyond is a meter at fault
 DAY_S = 86_400.0
-PEAK_HOURS = 48
-ALIKE_K, FALLING_K = 3.0, 0.1
+FALLING_K = 0.1  # air asked for this much colder than it is: inlets still follow
 UNKNOWN_K = 1.0  # what a hall's first day may still add to its inlets, falling to 0 over it
 
 
@@ -85,8 +85,9 @@ class Choice:
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
     """What is known and wanted. baseline, settled, target (f,): where levels were found, where they have
-    settled, where they should go; peaks (h, 1 + 2 n): by hour, each place's highest inlet over
-    its air, and that air; rest: what is not steered; saved_kwh: against the baseline, by the learned response."""
+    settled, where they should go; coming (len(AROUND),): what should surround an hour later, less
+    what does now; peaks: as in control.peaks; rest: what is not steered; saved_kwh: against the baseline, by
+    the learned response."""
 
     families: tuple[Family, ...]
     since_s: float
@@ -116,6 +117,7 @@ class Chart:
     weighed: tuple[Choice, ...] = ()
     fresh: bool = False  # something was learned, and no target chosen since
     block_s: float = BLOCK_S  # how long the last average was over
+    coming: F64 = field(default_factory=lambda: np.zeros(len(AROUND)))
 
 
 def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) -> Chart:
@@ -124,7 +126,7 @@ def begin(families: tuple[Family, ...], levels: F64, places: int, now_s: float) 
     none = np.zeros(0)
     levels_seen = np.zeros((0, f))
     seen = Seen(none, none, none, none, levels_seen, np.zeros((0, len(AROUND))), levels_seen, none, np.zeros((0, f, 3)))  # fmt: skip
-    return Chart(families, now_s, now_s, levels, levels, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 2 * places)), np.full(len(HALL), np.nan))  # fmt: skip
+    return Chart(families, now_s, now_s, levels, levels, levels, levels, levels, _empty(f), seen, np.zeros((0, 1 + 3 * places)), np.full(len(HALL), np.nan))  # fmt: skip
 
 
 def _empty(f: int) -> Sums:
@@ -144,16 +146,16 @@ def take(chart: Chart, hall: F64, places: F64, air: F64, levels: F64, now_s: flo
     spans = np.array([f.span for f in chart.families])
     off = float((np.abs(levels - middle) / spans).max()) / UNSETTLED
     usual = np.where(np.isnan(chart.usual), hall, chart.usual)
-    kw, around = _powers(hall, usual), _around(hall, now_s)
-    s, known = chart.sums, ~np.isnan(around)
+    kw, now = _powers(hall, usual), surroundings(hall, now_s)
+    s, known = chart.sums, ~np.isnan(now)
     sums = Sums(s.s + dt_s, s.kw + dt_s * np.nan_to_num(kw), s.kw_s + dt_s * ~np.isnan(kw),
-                s.levels + dt_s * middle, s.slab + dt_s * (chart.slab + slab) / 2.0, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(around),
+                s.levels + dt_s * middle, s.slab + dt_s * (chart.slab + slab) / 2.0, s.off + dt_s * off, s.around + dt_s * np.nan_to_num(now),
                 s.around_s + dt_s * known, s.asked + dt_s * levels, s.asked_squared + dt_s * levels**2)  # fmt: skip
     # Where air was lowered, inlets are still to follow: that is no rise over it.
     steered = np.array([f.quantity in AIR_KNOBS for f in chart.families])
     falling = bool(((followed - levels)[steered] > FALLING_K).any())
     over = np.where(falling, np.nan, places[:, PLACE.index("inlet_c")] - air)
-    peaks = _peaks(chart.peaks, over, air, now_s)
+    peaks = with_look(chart.peaks, over, air, places[:, PLACE.index("fan_pct")], now_s)
     over_k = float(np.fmax.reduce(over, initial=-np.inf))
     chart = replace(chart, over_k=over_k if np.isfinite(over_k) else chart.over_k)
     chart = _flickered(chart, over, off)
@@ -184,7 +186,8 @@ def _powers(hall: F64, usual: F64) -> F64:
     return np.array([cooling, rest])
 
 
-def _around(hall: F64, now_s: float) -> F64:
+def surroundings(hall: F64, now_s: float) -> F64:
+    """What surrounds a hall (len(AROUND),), from its averages (len(HALL),); NaN: not known."""
     at = dict(zip(HALL, hall.tolist(), strict=True))
     load = at["it_kw"] if np.isfinite(at["it_kw"]) else at["prompts_ps"]
     wet = wet_bulb_c(at["outdoor_c"], at["humidity_pct"])
@@ -205,26 +208,11 @@ def _flickered(chart: Chart, over: F64, off: float) -> Chart:
     return replace(chart, over=over, flicker_k=flicker_k)
 
 
-def _peaks(old: F64, over: F64, air: F64, now_s: float) -> F64:
-    """Each place's highest inlet over its air setpoint and that setpoint, an hour a row."""
-    hour, n = now_s // 3600.0, len(over)
-    if not len(old) or old[-1, 0] != hour:
-        return np.vstack([old, np.r_[hour, over, air]])[-PEAK_HOURS:]
-    last = old[-1, 1:].reshape(2, n)
-    higher = (over > last[0]) | np.isnan(last[0])
-    now = np.where(higher, np.stack([over, air]), last)
-    return np.vstack([old[:-1], np.r_[hour, now.ravel()]])
-
-
 def rise_k(chart: Chart, places: F64, air: F64) -> F64:
     """How far each place's inlet may still rise over its air, from what it has done in two days at
-    setpoints like these (colder ones are held less well). (n,)"""
-    n = len(air)
+    setpoints and fans like these. (n,)"""
     over = places[:, PLACE.index("inlet_c")] - air
-    peak, at = chart.peaks[:, 1 : n + 1], chart.peaks[:, n + 1 :]
-    alike = np.where(np.abs(at - air) <= ALIKE_K, peak, np.nan)
-    with np.errstate(invalid="ignore"):
-        rise = np.fmax.reduce(alike, axis=0, initial=-np.inf) - over
+    rise = highest(chart.peaks, air, places[:, PLACE.index("fan_pct")]) - over
     unknown = UNKNOWN_K * max(0.0, 1.0 - (chart.at_s - chart.since_s) / DAY_S)
     # Peaks are of single looks: what inlets flicker by themselves is in them.
     likely: F64 = np.maximum(np.nan_to_num(rise, neginf=0.0), chart.flicker_k) + unknown
@@ -305,12 +293,17 @@ def _thinned(seen: Seen, families: tuple[Family, ...]) -> Seen:
 
 def _relative(seen: Seen) -> F64:
     """What surrounds, the load as a share of its mean."""
+    out = seen.around.copy()
+    out[:, AROUND.index("load")] /= _mean_load(seen)
+    return out
+
+
+def _mean_load(seen: Seen) -> float:
+    """Infinite where there is none: a share of it is 0."""
     load = seen.around[:, AROUND.index("load")]
     known = load[~np.isnan(load)]
     mean = float(known.mean()) if known.size else 1.0
-    out = seen.around.copy()
-    out[:, AROUND.index("load")] = load / mean if abs(mean) > 1e-9 else 0.0
-    return out
+    return mean if abs(mean) > 1e-9 else np.inf
 
 
 def _shares(chart: Chart, relative: F64) -> F64:
@@ -335,18 +328,34 @@ def _fitted(chart: Chart) -> Chart:
 
 
 def effect_kw(chart: Chart, now: F64, levels: F64) -> tuple[F64, F64]:
-    """(mean, 1-sigma) of the total in kW at each of `levels` (m, f) against `now` (f,), as things
-    are. NaN before anything was seen."""
+    """(mean, 1-sigma) of the total in kW at each of `levels` (m, f) against `now` (f,), over the next
+    hour. NaN before anything was seen."""
     if chart.response is None:
         return np.full(len(levels), np.nan), np.full(len(levels), np.nan)
-    around = chart.response.best.history.seen.around[-1]
-    mean, sigma = chart.response.effects(levels, now, around)
-    share = float(_shares(chart, around[None])[0])
-    mean, sigma = share * mean, share * sigma
+    here = chart.response.best.history.seen.around[-1]
+    mean, sigma = np.mean(
+        [_effects(chart, now, levels, at) for at in _passing(chart, here)], axis=0
+    )
     if chart.rest is None:
         return mean, sigma
     more, variance = chart.rest.effects(levels, now)
     return mean + more, np.sqrt(sigma**2 + variance)
+
+
+def _effects(chart: Chart, now: F64, levels: F64, at: F64) -> tuple[F64, F64]:
+    assert chart.response is not None
+    share = float(_shares(chart, at[None])[0])
+    mean, sigma = chart.response.effects(levels, now, at)
+    return share * mean, share * sigma
+
+
+def _passing(chart: Chart, here: F64) -> tuple[F64, ...]:
+    """What surrounds now, and in an hour where that should be anything else."""
+    if not chart.coming.any():
+        return (here,)
+    coming = chart.coming.copy()
+    coming[AROUND.index("load")] /= _mean_load(chart.seen)
+    return here, here + coming
 
 
 def saved(chart: Chart) -> tuple[F64, F64]:

@@ -171,6 +171,17 @@ def wet_bulb_c(air_c: float, humidity_pct: float) -> float:
     )  # fmt: skip
 
 
+def humidity_at(air_c: float, from_c: float, humidity_pct: float) -> float:
+    """Relative humidity of air of `from_c` that comes to `air_c` with the moisture it has.
+
+    Saturated vapour over water by Magnus: WMO-No. 8, annex 4.B, -45 to 60 degC.
+    """
+    old_c, new_c = np.clip((from_c, air_c), -45.0, 60.0)
+    return float(
+        humidity_pct * np.exp(17.62 * (old_c / (243.12 + old_c) - new_c / (243.12 + new_c)))
+    )
+
+
 def _prior(kernel: Kernel) -> float:
     """Log-prior of its sizes."""
     sizes = ((getattr(kernel, name), *usual) for name, usual in _USUAL.items())

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from config.site import Point
 from control.aim import aimed
-from control.chart import Chart, Family, begin, effect_kw, rise_k, take
+from control.chart import Chart, Family, begin, effect_kw, rise_k, surroundings, take
+from control.foresight import AHEAD, NAMES, SERIES, STEP_S
 from control.layout import Layout
 from control.moves import Knob
 from control.predict import CONVEX, View
-from control.signals import AIR_KNOBS, PLACE, Signals
+from control.response import humidity_at
+from control.signals import AIR_KNOBS, HALL, PLACE, Signals
 from control.slow_loop import Candidate, pending_k
 from control.slow_model import inlet_per_fan
 from control.state import ControlState
@@ -116,8 +118,23 @@ def steer(view: View, what: Steered, chart: Chart) -> tuple[Chart, list[Candidat
         elif float((warmest - air).min()) <= 0.0:
             least[i], most[i] = _no_riskier(family, now[i], least[i], most[i])
     floor_kw = view.total_kw * view.case.layout.site.optimizer.min_saving_pct / 100.0
+    chart = replace(chart, coming=coming(view, chart.at_s))
     chart = aimed(chart, view.total_kw, floor_kw, most, least)
     return chart, [c for i in range(len(now)) for c in _moves(view, what, chart, i, now, warmest)]
+
+
+def coming(view: View, now_s: float) -> F64:
+    """What should surround the hall as far ahead as is foreseen, less what does now (len(AROUND),); 0 where
+    nobody says better than that it stays. The air outdoors keeps its moisture."""
+    later, (persistence, *_) = view.hall.copy(), NAMES
+    for name in SERIES:
+        if (expected := view.ahead.get(name)) is not None and expected.by != persistence:
+            later[HALL.index(name)] = expected.mean[-1]
+    outdoor, humidity = HALL.index("outdoor_c"), HALL.index("humidity_pct")
+    later[humidity] = humidity_at(later[outdoor], view.hall[outdoor], view.hall[humidity])
+    return np.nan_to_num(
+        surroundings(later, now_s + AHEAD * STEP_S) - surroundings(view.hall, now_s)
+    )
 
 
 def _no_riskier(family: Family, now: float, least: float, most: float) -> tuple[float, float]:

@@ -8,9 +8,9 @@ import pytest
 
 from agent.references.controllers import run_reference
 from agent.rehearse import Rehearsal, rehearse
-from control import aim, chart
+from control import aim, chart, peaks
 from control.fits import chosen, fitted
-from control.response import Kernel, Seen, wet_bulb_c
+from control.response import Kernel, Seen, humidity_at, wet_bulb_c
 
 BASELINE_C, DAYS = 18.0, 2
 
@@ -187,3 +187,72 @@ def test_what_is_held_is_left_as_soon_as_it_seems_to_cost() -> None:
     )
     left = aim.aimed(dear, 1e3, 0.0, MOST, LEAST)
     assert abs(left.target[0] - held.target[0]) > 0.5
+
+
+def test_levels_are_weighed_with_what_the_weather_comes_to() -> None:
+    """Free cooling from 3 K over the weather on: at 20 degC outdoors 24 suffices, at 24 it does not."""
+    levels = np.tile(np.linspace(18.0, 28.0, 21), 4)
+    outdoor = np.repeat([16.0, 18.0, 20.0, 24.0], 21)
+    seen = seen_on(np.where(levels > outdoor + 3.0, 20.0, 50.0), levels)
+    seen.around[:, 0] = np.roll(outdoor, 42)  # the last is of 20 degC, and so is the day now
+    seen = replace(seen, kw=np.where(levels > seen.around[:, 0] + 3.0, 20.0, 50.0))
+    at = replace(chart.begin(AIR, np.array([18.0]), 1, 0.0), seen=seen)
+    at = replace(at, response=fitted(np.array([True]), seen, (Kernel(),)))
+    ask = np.array([18.0]), np.array([[24.0], [28.0]])
+
+    def effects_kw(warmer_k: float) -> list[float]:
+        coming = np.array([warmer_k, 0.0, 0.0, 0.0, 0.0])
+        return chart.effect_kw(replace(at, coming=coming), *ask)[0].tolist()
+
+    assert effects_kw(0.0) == pytest.approx([-30.0, -30.0], abs=3.0)
+    assert effects_kw(4.0) == pytest.approx([-15.0, -30.0], abs=8.0)
+    assert effects_kw(4.0)[1] < effects_kw(4.0)[0] - 5.0
+
+
+def test_air_that_warms_keeps_its_moisture() -> None:
+    """Saturated vapour: 23.4 hPa at 20 degC, 42.5 at 30, 12.3 at 10 (ASHRAE Handbook, Fundamentals)."""
+    assert humidity_at(30.0, 20.0, 50.0) == pytest.approx(50.0 * 23.4 / 42.5, rel=0.01)
+    assert humidity_at(10.0, 20.0, 50.0) == pytest.approx(50.0 * 23.4 / 12.3, rel=0.01)
+    assert np.isfinite([humidity_at(-300.0, 1e6, 50.0), humidity_at(1e9, -243.12, 50.0)]).all()
+
+
+@pytest.mark.parametrize(
+    ("near_hours", "highest_k"), [(11, 5.0), (12, 2.0)], ids=["too few near ones", "half a day"]
+)
+def test_inlets_rise_as_they_did_at_setpoints_like_these(near_hours: int, highest_k: float) -> None:
+    seen = np.zeros((0, 4))
+    for hour in range(60):  # of which 48 are kept
+        near = hour >= 60 - near_hours
+        over, air = (2.0, 25.0) if near else (5.0, 22.5)
+        for look_k in (over - 1.0, over, over - 0.5):
+            look = np.array([look_k]), np.array([air]), np.array([np.nan])
+            seen = peaks.with_look(seen, *look, 3600.0 * hour)
+    assert len(seen) == 48
+    for air, highest in ((25.0, highest_k), (20.0, 5.0), (15.0, -np.inf)):
+        assert peaks.highest(seen, np.array([air]), np.array([90.0])) == pytest.approx([highest])
+
+
+def test_what_inlets_did_at_slower_fans_says_nothing_of_faster_ones() -> None:
+    """Two places without air setpoints: one's fans are known, the other's are not."""
+    seen = np.zeros((0, 7))
+    for hour, (over, fan_pct) in enumerate([(24.0, 60.0), (27.0, 40.0), (23.0, 80.0)]):
+        look = np.array([over, over]), np.zeros(2), np.array([fan_pct, np.nan])
+        seen = peaks.with_look(seen, *look, 3600.0 * hour)
+    for fan_pct, highest in (
+        (40.0, 27.0),
+        (45.0, 27.0),
+        (50.0, 24.0),
+        (80.0, 23.0),
+        (90.0, -np.inf),
+    ):
+        found = peaks.highest(seen, np.zeros(2), np.array([fan_pct, fan_pct]))
+        assert found == pytest.approx([highest, 27.0])
+
+
+async def test_a_hall_of_fans_alone_comes_back_from_a_peak() -> None:
+    """At 40 % the afternoon is too warm: that does not hold fans where they were sped up to."""
+    plan = Rehearsal("tests.plants.odd:Odd", {"knobs": "fan", "shape": "flat"}, 72.0)
+    result, fixed = await rehearse(plan), run_reference("fixed", plan)
+    saved = [1.0 - own / was for own, was in zip(result["daily_total_kwh"], fixed["daily_total_kwh"], strict=True)]  # fmt: skip
+    assert min(saved[1:]) > 0.08  # 0.126 at 40 % for good
+    assert result["violation_steps"]["inlet"] == 0

@@ -1,6 +1,7 @@
 """Forecasts of load and weather: exact where the series is, silent where nothing can be said, never less
 careful than without them."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from control import foresight, slow_loop
+from control import foresight, slow_chart, slow_loop
 from control.forecast import (
     DAY_S,
     FORECASTERS,
@@ -21,7 +22,8 @@ from control.forecast import (
 )
 from control.foresight import AHEAD, ENOUGH, KEPT, STEP_S, Foresight, Outlook
 from control.moves import Knob
-from control.signals import PLACE
+from control.response import AROUND
+from control.signals import HALL, PLACE
 from control.trees import Trees
 from control.types import Change, Effect
 from tests.control.hall import view
@@ -252,3 +254,24 @@ def test_a_load_that_falls_or_is_in_doubt_changes_nothing(by: float, sigma: floa
 def test_no_forecast_stops_a_move_towards_caution() -> None:
     ahead = {name: outlook(80.0, 1.0) for name in foresight.SERIES}
     assert against(WATER, 12.0, 11.5, **ahead) is None
+
+
+def test_what_comes_is_the_hour_foreseen_and_nothing_where_nobody_knows_better() -> None:
+    hall = np.full(len(HALL), np.nan)
+    hall[[HALL.index("it_kw"), HALL.index("outdoor_c"), HALL.index("humidity_pct")]] = (
+        100.0,
+        20.0,
+        50.0,
+    )
+    at = view(np.full((1, len(PLACE)), 20.0))
+    at = type(at)(at.case, at.signals, hall, at.places, at.belief, None, {})
+
+    def comes(**ahead: Outlook) -> list[float]:
+        return slow_chart.coming(replace(at, ahead=ahead), 0.0).tolist()
+
+    assert comes() == [0.0] * len(AROUND)
+    stays = replace(outlook(30.0, 1.0), by="persistence")
+    assert comes(it_kw=stays, outdoor_c=stays) == [0.0] * len(AROUND)
+    warmer = comes(it_kw=outlook(30.0, 1.0), outdoor_c=outlook(10.0, 1.0, now=20.0))
+    # By a psychrometric chart 20 degC and 50 % are 13.8 degC wet, 30 degC with that moisture 17.3.
+    assert warmer == pytest.approx([10.0, 3.5, 30.0, 0.0, 0.0], abs=1.0)
