@@ -29,7 +29,7 @@ def with_look(old: F64, over: F64, air: F64, fan_pct: F64, now_s: float) -> F64:
 
 def highest(peaks: F64, air: F64, fan_pct: F64) -> F64:
     """Each place's highest at air setpoints and fans like these (n,), in K; -inf without. (n,)"""
-    peak, then, fans = peaks[:, 1:].reshape(len(peaks), 3, -1).swapaxes(0, 1)
+    peak, then, fans = peaks[:, 1:].reshape(len(peaks), 3, len(air)).swapaxes(0, 1)
     peak = np.where(fans < fan_pct - SLOWER_PCT, np.nan, peak)
     near, wide = (np.where(np.abs(then - air) <= k, peak, np.nan) for k in ALIKE_K)
     enough = np.isfinite(near).sum(axis=0) >= ALIKE_HOURS

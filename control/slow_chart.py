@@ -128,7 +128,8 @@ def coming(view: View, now_s: float) -> F64:
     nobody says better than that it stays. The air outdoors keeps its moisture."""
     later, (persistence, *_) = view.hall.copy(), NAMES
     for name in SERIES:
-        if (expected := view.ahead.get(name)) is not None and expected.by != persistence:
+        expected = view.ahead.get(name)
+        if expected is not None and expected.by != persistence and np.isfinite(view.number(name)):
             later[HALL.index(name)] = expected.mean[-1]
     outdoor, humidity = HALL.index("outdoor_c"), HALL.index("humidity_pct")
     later[humidity] = humidity_at(later[outdoor], view.hall[outdoor], view.hall[humidity])

@@ -221,6 +221,7 @@ def test_air_that_warms_keeps_its_moisture() -> None:
 )
 def test_inlets_rise_as_they_did_at_setpoints_like_these(near_hours: int, highest_k: float) -> None:
     seen = np.zeros((0, 4))
+    assert peaks.highest(seen, np.zeros(1), np.zeros(1)).tolist() == [-np.inf]
     for hour in range(60):  # of which 48 are kept
         near = hour >= 60 - near_hours
         over, air = (2.0, 25.0) if near else (5.0, 22.5)

@@ -275,3 +275,6 @@ def test_what_comes_is_the_hour_foreseen_and_nothing_where_nobody_knows_better()
     warmer = comes(it_kw=outlook(30.0, 1.0), outdoor_c=outlook(10.0, 1.0, now=20.0))
     # By a psychrometric chart 20 degC and 50 % are 13.8 degC wet, 30 degC with that moisture 17.3.
     assert warmer == pytest.approx([10.0, 3.5, 30.0, 0.0, 0.0], abs=1.0)
+    hall[HALL.index("it_kw")], hall[HALL.index("prompts_ps")] = np.nan, 50.0
+    silent = comes(it_kw=outlook(30.0, 1.0), prompts_ps=outlook(0.0, 1.0, now=60.0))
+    assert silent[2] == pytest.approx(10.0)  # prompts against prompts, while IT power is not known
