@@ -126,7 +126,7 @@ def steer(view: View, what: Steered, chart: Chart) -> tuple[Chart, list[Candidat
 def coming(view: View, now_s: float) -> F64:
     """What should surround the hall as far ahead as is foreseen, less what does now (len(AROUND),); 0 where
     nobody says better than that it stays. The air outdoors keeps its moisture."""
-    later, (persistence, *_) = view.hall.copy(), NAMES
+    later, persistence = view.hall.copy(), NAMES[0]
     for name in SERIES:
         expected = view.ahead.get(name)
         if expected is not None and expected.by != persistence and np.isfinite(view.number(name)):

@@ -263,8 +263,7 @@ def test_what_comes_is_the_hour_foreseen_and_nothing_where_nobody_knows_better()
         20.0,
         50.0,
     )
-    at = view(np.full((1, len(PLACE)), 20.0))
-    at = type(at)(at.case, at.signals, hall, at.places, at.belief, None, {})
+    at = replace(view(np.full((1, len(PLACE)), 20.0)), hall=hall)
 
     def comes(**ahead: Outlook) -> list[float]:
         return slow_chart.coming(replace(at, ahead=ahead), 0.0).tolist()
