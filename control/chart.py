@@ -31,6 +31,7 @@ MOST_SEEN = 240
 RECENT = 48  # the latest are never merged
 LOADS = (0.2, 5.0)  # of its mean: a load beyond is a meter at fault
 DAY_S = 86_400.0
+DIFFERS = 4.0  # sigmas of noise between averages that are not alike: those beside a ledge
 FALLING_K = 0.1  # air asked for this much colder than it is: inlets still follow
 UNKNOWN_K = 1.0  # what a hall's first day may still add to its inlets, falling to 0 over it
 
@@ -242,7 +243,10 @@ def _closed(chart: Chart, levels: F64) -> Chart:
         around = np.where(np.isnan(around), chart.seen.around[-1], around)
     seen = _with(chart, chart.at_s - s.s / 2.0, s, around, went)
     chart = replace(
-        chart, seen=_thinned(seen, chart.families), blocks=chart.blocks + 1, block_s=s.s
+        chart,
+        seen=_thinned(seen, chart.families, chart.noise),
+        blocks=chart.blocks + 1,
+        block_s=s.s,
     )
     return replace(_fitted(chart), fresh=True)
 
@@ -261,15 +265,18 @@ def _with(chart: Chart, at_s: float, s: Sums, around: F64, went: F64) -> Seen:
     )  # fmt: skip
 
 
-def _thinned(seen: Seen, families: tuple[Family, ...]) -> Seen:
-    """At most MOST_SEEN: the two neighbours in time that differ least become one."""
+def _thinned(seen: Seen, families: tuple[Family, ...], noise: Noise) -> Seen:
+    """At most MOST_SEEN: the two neighbours in time that differ least become one, by what they were under
+    and by what was drawn: the two sides of a ledge are not one."""
     if len(seen) <= MOST_SEEN:
         return seen
     old = slice(0, len(seen) - RECENT)
     spans = np.array([f.span for f in families])
+    mean_kw = float(seen.kw.mean())
+    differs_kw = max(DIFFERS * noise.share(mean_kw) * abs(mean_kw), 1e-9)
     axes = np.column_stack([
         seen.at_s[old] / 7200.0, seen.levels[old] / (0.12 * spans), seen.asked[old] / (0.12 * spans), np.log(np.maximum(seen.rough[old], 0.3)),
-        np.nan_to_num(seen.around[old, :2]) / 3.0, np.nan_to_num(_relative(seen)[old, 2:]) / 0.15,
+        seen.kw[old] / differs_kw, np.nan_to_num(seen.around[old, :2]) / 3.0, np.nan_to_num(_relative(seen)[old, 2:]) / 0.15,
     ])  # fmt: skip
     together = seen.weight[old][1:] + seen.weight[old][:-1]
     i = int(np.argmin((np.diff(axes, axis=0) ** 2).sum(axis=1) + 0.02 * together))

@@ -8,21 +8,33 @@ doubt, too (Bayesian model averaging: Hoeting et al. 1999). Arithmetic only.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from control.response import BLOCK_S, F64, SLOW_S, History, Kernel, Response, Seen, fit, history
+from control.response import (
+    BLOCK_S,
+    F64,
+    SHAPES,
+    SLOW_S,
+    History,
+    Kernel,
+    Response,
+    Seen,
+    fit,
+    history,
+)
 
 T = TypeVar("T")
-Sizes = dict[str, tuple[float, ...]]
-# Sizes of the parts as shares of the mean, to be chosen from by likelihood.
-_SIZES = {
+Sizes = dict[str, tuple[Any, ...]]
+_DRIFTS = (0.01, 0.03, 0.15)
+# Sizes of the parts as shares of the mean, and shapes, to be chosen from by likelihood.
+_SIZES: Sizes = {
     "alone": (0.03, 0.1, 0.2, 0.6),
-    "ledges": (False, True),
+    "shape": tuple(SHAPES),
     "acts": (0.01, 0.05, 0.2, 0.6),
-    "drift": (0.01, 0.03, 0.15),
+    "drift": _DRIFTS,
     "stored": (0.03, 0.2, 1.0),
     "heavy": (0.1, 1.0),
 }
@@ -36,7 +48,7 @@ NEW, TURN = 48.0, 10.0
 # What drifts unseen is seen at rest, too: averages a block apart would differ by this share of it, and
 # they differ by the noise. A ledge that is crossed is no drift.
 _A_BLOCK_APART = math.sqrt(1.0 - math.exp(-BLOCK_S / SLOW_S))
-_AT_FIRST = {name: _SIZES[name] for name in ("alone", "ledges", "acts", "drift")}
+_AT_FIRST = {name: _SIZES[name] for name in ("alone", "shape", "acts", "drift")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +134,7 @@ def _search(history: History, kernel: Kernel, noise: float, of: Sizes, tried: di
     for _ in range(2):
         before = best.kernel
         for name, sizes in (of | {"drift": drifts}).items():
-            others = [replace(best.kernel, **{name: s}) for s in sizes]  # type: ignore[arg-type]  # two of its members are bools
+            others = [replace(best.kernel, **{name: s}) for s in sizes]
             best = max((best, *(made(k) for k in others)), key=lambda r: r.likely)
         if best.kernel == before:
             break
@@ -130,7 +142,7 @@ def _search(history: History, kernel: Kernel, noise: float, of: Sizes, tried: di
 
 def _drifts(noise: float) -> tuple[float, ...]:
     """The sizes of drift that averages at rest, which differ by no more than noise, leave possible."""
-    least, *more = _SIZES["drift"]
+    least, *more = _DRIFTS
     return least, *(size for size in more if _A_BLOCK_APART * size <= noise)
 
 

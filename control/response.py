@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Parts = tuple[F64, F64, F64, F64]
-# What levels do alone, smoothly and with ledges; what they do as things are; their slopes.
-Alike = tuple[F64, F64, F64, F64]
+# What levels do alone, by its shape; what they do as things are; their slopes.
+Alike = tuple[dict[str, F64], F64, F64]
 Ask = tuple[Alike, Alike]  # levels to what was seen, and to each other
 
 # How far along each axis an answer may change much. Judgement: coils and economizers act over a
@@ -52,7 +52,7 @@ class Kernel:
     noise: float = 0.01
     stored: float = 1.0  # of _STORED: the step and what lags; what is heavy
     heavy: float = 1.0
-    ledges: bool = True  # what setpoints do in any weather has ledges, or is smooth
+    shape: str = "bent"  # of what setpoints do in any weather: one of SHAPES
     lags: bool = False  # power follows setpoints as air and slab do, not at once
 
 
@@ -246,14 +246,14 @@ def _columns(degrees: NDArray[np.bool_], levels: F64, around: F64) -> Parts:
 def _alike(a: Parts, b: Parts, a_s: F64, b_s: F64) -> Alike:
     """How alike what setpoints do is: near each other, and not too long ago; slopes always."""
     lately = np.exp(-np.abs(a_s[:, None] - b_s[None]) / AGE_S)
-    alone, acts = _apart(a[3], b[3]), _apart(a[0], b[0])
-    return _smoothly(alone) * lately, _near(alone) * lately, _near(acts) * lately, a[2] @ b[2].T
+    apart, acts = _apart(a[3], b[3]), _apart(a[0], b[0])
+    alone = {name: shape(apart) * lately for name, shape in SHAPES.items()}
+    return alone, _near(acts) * lately, a[2] @ b[2].T
 
 
 def _mixed(kernel: Kernel, alike: Alike) -> F64:
-    smooth, ledges, acts, slopes = alike
-    alone = ledges if kernel.ledges else smooth
-    mixed: F64 = kernel.alone**2 * alone + kernel.acts**2 * acts + _LINEAR**2 * slopes
+    alone, acts, slopes = alike
+    mixed: F64 = kernel.alone**2 * alone[kernel.shape] + kernel.acts**2 * acts + _LINEAR**2 * slopes
     return mixed
 
 
@@ -269,6 +269,15 @@ def _smoothly(squared: F64) -> F64:
     far = np.sqrt(5.0 * squared)
     near: F64 = (1.0 + far + far**2 / 3.0) * np.exp(-far)
     return near
+
+
+def _steeply(squared: F64) -> F64:
+    """The same of 1/2: a ledge says nothing of what lies beyond it, as a walk says nothing of its next step."""
+    near: F64 = np.exp(-np.sqrt(squared))
+    return near
+
+
+SHAPES = {"smooth": _smoothly, "bent": _near, "ledges": _steeply}
 
 
 def _apart(a: F64, b: F64) -> F64:

@@ -10,7 +10,9 @@ from agent.references.controllers import run_reference
 from agent.rehearse import Rehearsal, rehearse
 from control import aim, chart, peaks
 from control.fits import chosen, fitted
+from control.noise import Noise
 from control.response import Kernel, Seen, humidity_at, wet_bulb_c
+from control.signals import HALL, PLACE
 
 BASELINE_C, DAYS = 18.0, 2
 
@@ -134,6 +136,24 @@ def test_nothing_is_tried_far_beyond_what_was_seen_at_rest(
     off_k = max(aimed.target[0] - max(rest), min(rest) - aimed.target[0])
     assert off_k <= furthest_k + 1e-6
     assert off_k > furthest_k - 0.5  # what is not known is worth trying
+
+
+def test_the_two_sides_of_a_ledge_are_not_remembered_as_one() -> None:
+    """Every third quarter of an hour across a ledge; what is on this side differs by weather. A day more, and
+    room for no more."""
+    third = np.arange(chart.MOST_SEEN) % 3
+    levels = np.where(third == 0, 17.75, 18.0)
+    seen = seen_on(np.where(levels < 17.8, 85.0, 50.0), levels)
+    seen.around[third == 2, 0] += 2.0
+    made = replace(chart.begin(AIR, np.array([18.0]), 1, float(seen.at_s[-1])), seen=seen, blocks=1000, next_choice=9999)  # fmt: skip
+    made = replace(made, noise=Noise(50.0, 50.0 * 0.5**2), response=fitted(np.array([True]), seen, (Kernel(),)))  # fmt: skip
+    hall = np.full(len(HALL), np.nan)
+    hall[[HALL.index("cooling_kw"), HALL.index("it_kw")]] = 50.0, 100.0
+    for _ in range(96):
+        made = chart.take(made, hall, np.full((1, len(PLACE)), np.nan), np.array([18.0]), np.array([18.0]), made.at_s + 900.0)  # fmt: skip
+    assert len(made.seen) == chart.MOST_SEEN
+    assert made.seen.weight.max() > 1.5
+    assert not ((made.seen.kw > 51.0) & (made.seen.kw < 84.0)).any()
 
 
 def test_wet_bulb_against_psychrometric_tables() -> None:

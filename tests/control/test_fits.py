@@ -86,7 +86,18 @@ def test_a_ledge_is_told_from_what_is_smooth() -> None:
     """A compressor starts a fifth of a kelvin below the level found."""
     levels = np.tile(np.linspace(16.0, 20.0, 17), 4)
     seen = seen_on(np.where(levels < 17.8, 85.0, 50.0), levels)
-    assert chosen(AIR, seen, (Kernel(ledges=False),)).best.kernel.ledges
+    assert chosen(AIR, seen, (Kernel(shape="smooth"),)).best.kernel.shape == "ledges"
+
+
+def test_what_lies_beyond_a_ledge_is_no_saving_on_this_side_of_it() -> None:
+    """Four days: mostly at the level found, now and then across the ledge below it, and as seldom a little
+    above it, where it is dearer. Smooth curves that come down the ledge go on downwards."""
+    levels = np.tile(np.r_[np.full(20, 18.0), 17.75, np.full(20, 18.0), 18.25], 9)
+    kw = np.where(levels < 17.8, 85.0, 50.0 + 3.0 * (levels - 18.0))
+    kw += 0.1 * np.random.default_rng(1).standard_normal(len(kw))
+    mean_kw, sigma_kw = effect_kw(chosen(AIR, seen_on(kw, levels), (Kernel(),)), 18.25)
+    assert mean_kw == pytest.approx(0.75, abs=0.25)
+    assert sigma_kw < 1.0
 
 
 def test_kernels_are_kept_from_block_to_block() -> None:
