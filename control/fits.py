@@ -28,13 +28,12 @@ from control.response import (
 
 T = TypeVar("T")
 Sizes = dict[str, tuple[Any, ...]]
-_DRIFTS = (0.01, 0.03, 0.15)
 # Sizes of the parts as shares of the mean, and shapes, to be chosen from by likelihood.
 _SIZES: Sizes = {
     "alone": (0.03, 0.1, 0.2, 0.6),
     "shape": tuple(SHAPES),
     "acts": (0.01, 0.05, 0.2, 0.6),
-    "drift": _DRIFTS,
+    "drift": (0.01, 0.03, 0.15),
     "stored": (0.03, 0.2, 1.0),
     "heavy": (0.1, 1.0),
 }
@@ -142,7 +141,7 @@ def _search(history: History, kernel: Kernel, noise: float, of: Sizes, tried: di
 
 def _drifts(noise: float) -> tuple[float, ...]:
     """The sizes of drift that averages at rest, which differ by no more than noise, leave possible."""
-    least, *more = _DRIFTS
+    least, *more = _SIZES["drift"]
     return least, *(size for size in more if _A_BLOCK_APART * size <= noise)
 
 
